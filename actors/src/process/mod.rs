@@ -1,0 +1,15 @@
+//! Processes: how they are spawned, known, ended, and what belongs to them.
+//!
+//! ```text
+//! service/task/requirement actor ──Spawn──▶ table (actor) ──frames──▶ heart ──posix_spawn──▶ child
+//!                                ◀─Exited──              ◀──frames──       ◀──pidfd────────
+//! ```
+//!
+//! `heart` is the parent of every unit and outlives the daemon; `table` is the daemon's side of it; `end` finds and ends
+//! what belongs to a unit; `sys` is the only module with `unsafe` and the only one that forks, kills or waits.
+
+pub mod command;
+#[allow(unsafe_code, reason = "the one module that talks to the kernel: docs/ARCHITECTURE.md, invariants of absence")]
+pub mod sys;
+
+pub use command::{Command, Limits, RunAs};

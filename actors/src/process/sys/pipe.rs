@@ -1,0 +1,1 @@
+//! FIFOs, splice and epoll.

@@ -1,0 +1,11 @@
+//! The control protocol between a session and its clients.
+//!
+//! ```text
+//! Client ──frame{id,kind,body}──▶ gateway connection task ──message──▶ root / project actor
+//!        ◀─frame{id,kind,body}──
+//! ```
+//!
+//! `wire` holds the types, `frame` the codec, `gateway` the daemon's side, `client` the other.
+
+pub mod view;
+pub mod wire;

@@ -1,0 +1,279 @@
+//! What clients see: the shapes of `--json`, of the control protocol and of the artifacts.
+//!
+//! Additive only: every new field has a default, none is ever reused. `docs/decisions/0001-wire-codec.md` says why.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of every JSON shape in this module.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One project of a session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProjectView {
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub root: PathBuf,
+    /// The run's id, if it is or was up.
+    #[serde(default)]
+    pub run: Option<String>,
+    /// The whole project's state.
+    pub state: ProjectState,
+    /// Its units, in the order of the file.
+    pub units: Vec<UnitView>,
+}
+
+/// A project's state, summed up from its units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProjectState {
+    /// Everything wanted is up.
+    Up,
+    /// Something wanted is not up yet.
+    Starting,
+    /// A non-critical unit failed; the rest is up.
+    Degraded,
+    /// It is on its way down.
+    Stopping,
+    /// Nothing runs and nothing is wanted.
+    Down,
+    /// A critical unit failed for good.
+    Failed,
+}
+
+/// One unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitView {
+    /// Its name.
+    pub name: String,
+    /// `service`, `requirement` or `task`.
+    pub kind: String,
+    /// Actual state.
+    pub state: UnitState,
+    /// Wanted state.
+    pub desired: Desired,
+    /// Whether it is ready (for a unit without a probe: running).
+    pub ready: bool,
+    /// Whether anything will ever report readiness.
+    #[serde(default)]
+    pub probed: bool,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// The life it is in, from 1; 0 before the first.
+    pub incarnation: u32,
+    /// Automatic restarts in this run.
+    pub restarts: u32,
+    /// When it entered its state, RFC 3339.
+    pub since: String,
+    /// How its last life ended.
+    pub exit: Option<ExitView>,
+    /// Its group, if declared.
+    pub group: Option<String>,
+    /// Its leased ports.
+    pub ports: Vec<PortView>,
+    /// The units it waits for.
+    pub blocked_by: Vec<String>,
+    /// Why it is in its state, in one line.
+    pub cause: Option<String>,
+    /// What to do about it, where something can be done.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// Whether its failure fails the run.
+    #[serde(default = "yes")]
+    pub critical: bool,
+    /// CPU time of its process tree, in milliseconds; only when asked for.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
+    /// Resident memory of its process tree, in bytes; only when asked for.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// Whether it was taken over from a daemon that died.
+    #[serde(default)]
+    pub adopted: bool,
+    /// Processes of it that could not be ended.
+    #[serde(default)]
+    pub escaped: Vec<u32>,
+    /// Whether it is up but less than whole.
+    #[serde(default)]
+    pub degraded: bool,
+}
+
+/// A unit's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the engine's ChildState documents each of them")]
+pub enum UnitState {
+    Pending,
+    Starting,
+    Running,
+    Ready,
+    Stopping,
+    Backoff,
+    Stopped,
+    Done,
+    Failed,
+}
+
+/// What the operator wants of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Desired {
+    /// Running (a task: done).
+    Up,
+    /// Not running.
+    Down,
+}
+
+/// How a life ended: `{code}`, `{signal, core}` or `{unknown: reason}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExitView {
+    /// Exit code.
+    Code(i32),
+    /// Ended by a signal.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+    /// Nobody could see how.
+    Unknown(String),
+}
+
+/// A leased port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    /// `port`, or the name in `ports`.
+    pub name: String,
+    /// The number.
+    pub port: u16,
+    /// How to reach it.
+    pub url: String,
+}
+
+/// One event of the journal, as in `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Version of this shape.
+    pub schema_version: u32,
+    /// Number in this project's journal, gap-free, from 1.
+    pub seq: u64,
+    /// Wall-clock time, RFC 3339 with microseconds.
+    pub time: String,
+    /// The run.
+    pub run: String,
+    /// `unit.started`, `unit.exited`, `run.up` …
+    pub event: String,
+    /// The unit it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The life it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u32>,
+    /// What happened, in one line for people.
+    pub message: String,
+    /// Why, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Details by name: pid, delay_ms, path, errno …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, serde_json::Value>,
+}
+
+/// A variable of a unit's environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariableView {
+    /// Its name.
+    pub name: String,
+    /// Its value; masked unless asked for.
+    pub value: String,
+    /// Where it came from, for people: `envctl.toml:12:9`, `caller`, `derived`, `default`.
+    pub origin: String,
+    /// Whether the value was or would be masked.
+    pub secret: bool,
+}
+
+/// The state of the session's daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonView {
+    /// Its process.
+    pub pid: u32,
+    /// The parent of all units.
+    pub heart_pid: Option<u32>,
+    /// Its version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// The session's name.
+    pub session: String,
+    /// Isolated sessions known on this machine, this one included.
+    pub sessions: Vec<String>,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Projects with a run that is up.
+    pub projects: Vec<String>,
+}
+
+// === impl UnitState ===
+
+impl UnitState {
+    /// The state's name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Backoff => "backoff",
+            Self::Stopped => "stopped",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+// === impl ProjectState ===
+
+impl ProjectState {
+    /// The state's name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Starting => "starting",
+            Self::Degraded => "degraded",
+            Self::Stopping => "stopping",
+            Self::Down => "down",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+// === impl UnitView ===
+
+impl UnitView {
+    /// Whether it is where `up --wait` wants it: ready, or running without a probe, or done.
+    pub fn is_settled(&self) -> bool {
+        match self.state {
+            UnitState::Ready | UnitState::Done => true,
+            UnitState::Running => !self.probed && self.kind != "task",
+            UnitState::Pending
+            | UnitState::Starting
+            | UnitState::Stopping
+            | UnitState::Backoff
+            | UnitState::Stopped
+            | UnitState::Failed => false,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}

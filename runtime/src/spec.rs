@@ -1,0 +1,353 @@
+//! A project as it is to be run: the checked result of its configuration.
+//!
+//! Texts that may contain `${unit.attribute}` are kept as [`Template`]s until their unit starts, because ports and URLs
+//! are only known then. Everything else is final. Core types: nothing here is serializable.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use envctl_supervisors::Name;
+use envctl_supervisors::spec::ChildSpec;
+use indexmap::IndexMap;
+
+/// One project, checked.
+#[derive(Debug, Clone)]
+pub struct ProjectSpec {
+    /// The project's name.
+    pub name: Name,
+    /// Where its files are: absolute, real path of the directory with the config file.
+    pub root: PathBuf,
+    /// The configuration files it came from, in order of precedence (lowest first).
+    pub files: Vec<PathBuf>,
+    /// Units in the order of the file.
+    pub units: IndexMap<Name, UnitSpec>,
+    /// Log limits per unit.
+    pub logs: LogSpec,
+    /// Project-wide environment.
+    pub env: IndexMap<String, Sourced<Template>>,
+    /// What of the caller's environment reaches units.
+    pub inherit: Inherit,
+}
+
+/// One unit.
+#[derive(Debug, Clone)]
+pub struct UnitSpec {
+    /// What the engine knows of it: restart, needs, budgets.
+    pub child: ChildSpec,
+    /// Service, requirement or task, with what only that kind has.
+    pub kind: UnitKind,
+    /// Environment of this unit, over the project's.
+    pub env: IndexMap<String, Sourced<Template>>,
+    /// Ports to lease: name → wish. The single unnamed `port` is called `port`.
+    pub ports: IndexMap<Name, PortWish>,
+    /// Readiness probe, if any. `None` with a port: the default TCP probe has been filled in already.
+    pub ready: Option<ProbeSpec>,
+    /// Liveness probe, if any.
+    pub alive: Option<ProbeSpec>,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// Where the unit stands in its file, for messages.
+    pub at: Position,
+}
+
+/// The three kinds of unit.
+#[derive(Debug, Clone)]
+pub enum UnitKind {
+    /// Keeps running.
+    Service(Program),
+    /// Runs to an end.
+    Task(Program),
+    /// A dependency brought by a preset.
+    Requirement(RequirementSpec),
+}
+
+/// What a service or a task runs.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The command.
+    pub run: Run,
+    /// Working directory, absolute, inside the project.
+    pub dir: PathBuf,
+}
+
+/// The two ways to say what is run.
+#[derive(Debug, Clone)]
+pub enum Run {
+    /// An argument list; each element may hold `${unit.attribute}`.
+    Command(Vec<Sourced<Template>>),
+    /// A line for `/bin/sh -c`; never touched, the shell has the variables.
+    Shell(String),
+}
+
+/// A requirement from a preset.
+#[derive(Debug, Clone)]
+pub struct RequirementSpec {
+    /// The preset: `postgres`, `redis`.
+    pub preset: Preset,
+    /// Wanted major version, if any.
+    pub version: Option<String>,
+    /// Database to create (postgres); default: the project's name with `-` as `_`.
+    pub database: Option<String>,
+    /// User to create (postgres); default `postgres`.
+    pub user: Option<String>,
+}
+
+/// The requirement presets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// PostgreSQL, run natively.
+    Postgres,
+    /// Redis (or valkey), run natively.
+    Redis,
+}
+
+/// A wish for a leased port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortWish {
+    /// The first port to try; the lease takes the next free one after it.
+    pub base: u16,
+}
+
+/// A probe as configured; ports and texts are resolved when the unit starts.
+#[derive(Debug, Clone)]
+pub struct ProbeSpec {
+    /// The question.
+    pub ask: Ask,
+    /// Time to become ready (readiness only).
+    pub within: Duration,
+    /// Time between checks.
+    pub every: Duration,
+    /// Time one check may take.
+    pub timeout: Duration,
+    /// Consecutive failures that count.
+    pub failures: u32,
+}
+
+/// What a configured probe asks.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// TCP on a port: a leased one by name, or a number.
+    Tcp(ProbePort),
+    /// HTTP GET.
+    Http {
+        /// The port.
+        port: ProbePort,
+        /// Path with query.
+        path: String,
+    },
+    /// A command.
+    Exec(Run),
+    /// A line of output (regular expression).
+    Log(regex::bytes::Regex),
+}
+
+/// The port a probe asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbePort {
+    /// One of the unit's own leased ports.
+    Own(Name),
+    /// A fixed port of this machine.
+    Fixed(u16),
+}
+
+/// What of the caller's environment reaches a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inherit {
+    /// Everything.
+    All,
+    /// Nothing but what is declared.
+    Nothing,
+    /// These names.
+    Names(Vec<String>),
+}
+
+/// Log limits of each unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSpec {
+    /// All segments of a unit together.
+    pub max_bytes: u64,
+    /// One segment.
+    pub segment_bytes: u64,
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Its origin, for `env` and `config show`.
+    pub origin: Origin,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// A place in a file.
+    File(Position),
+    /// The environment of whoever ran `up`.
+    Caller,
+    /// Derived by the runtime (ports, the envelope).
+    Derived,
+}
+
+/// A place in a file; line and column count from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The file.
+    pub file: PathBuf,
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+/// A text with `${unit.attribute}` in it. `$$` is a dollar sign; any other `$` stands for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// The pieces in order.
+    pub pieces: Vec<Piece>,
+}
+
+/// A piece of a [`Template`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Literal text.
+    Text(String),
+    /// `${unit.attribute}` or `${unit.ports.name}`.
+    Attribute {
+        /// The unit.
+        unit: Name,
+        /// The attribute: `port`, `url`, `host`, `ports.admin` …
+        attribute: String,
+    },
+}
+
+/// The attributes of running units, by unit and attribute: what templates are filled from.
+pub type Attributes = BTreeMap<Name, BTreeMap<String, Attribute>>;
+
+/// One attribute's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// The text.
+    pub value: String,
+    /// Whether it must not be shown or stand in an argument list.
+    pub secret: bool,
+}
+
+// === impl UnitKind ===
+
+impl UnitKind {
+    /// The kind's name as users see it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "service",
+            Self::Task(_) => "task",
+            Self::Requirement(_) => "requirement",
+        }
+    }
+}
+
+// === impl Preset ===
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::Redis];
+
+    /// The preset's name in a file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// The attributes it offers to `${…}`, and which of them are secret.
+    pub fn attributes(self) -> &'static [(&'static str, bool)] {
+        match self {
+            Self::Postgres => &[
+                ("url", true),
+                ("host", false),
+                ("port", false),
+                ("user", false),
+                ("password", true),
+                ("database", false),
+            ],
+            Self::Redis => &[("url", false), ("host", false), ("port", false)],
+        }
+    }
+
+    /// The port it wishes for.
+    pub fn port_base(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+            Self::Redis => 6379,
+        }
+    }
+}
+
+// === impl Template ===
+
+impl Template {
+    /// A text without references.
+    pub fn literal(text: impl Into<String>) -> Self {
+        Self { pieces: vec![Piece::Text(text.into())] }
+    }
+
+    /// The units this text refers to.
+    pub fn units(&self) -> impl Iterator<Item = &Name> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Attribute { unit, .. } => Some(unit),
+            Piece::Text(_) => None,
+        })
+    }
+
+    /// Fills the references. Fails with the first one that has no value.
+    pub fn fill(&self, attributes: &Attributes) -> Result<String, MissingAttribute> {
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(literal) => text.push_str(literal),
+                Piece::Attribute { unit, attribute } => {
+                    let found = attributes.get(unit).and_then(|of_unit| of_unit.get(attribute));
+                    let Some(found) = found else {
+                        return Err(MissingAttribute { unit: unit.clone(), attribute: attribute.clone() });
+                    };
+                    text.push_str(&found.value);
+                }
+            }
+        }
+        Ok(text)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => f.write_str(&text.replace('$', "$$"))?,
+                Piece::Attribute { unit, attribute } => write!(f, "${{{unit}.{attribute}}}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A reference that has no value (yet).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`${{{unit}.{attribute}}}` has no value")]
+pub struct MissingAttribute {
+    /// The unit named.
+    pub unit: Name,
+    /// The attribute named.
+    pub attribute: String,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}

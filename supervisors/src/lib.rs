@@ -1,0 +1,12 @@
+//! OTP supervision for ractor programs.
+//!
+//! A pure engine decides ([`engine::Engine::step`]: time and an event in, effects out) and a thin shell carries out. The
+//! engine knows no processes, no clock, no I/O and no randomness but a seeded one.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod name;
+pub mod reason;
+pub mod spec;
+
+pub use name::{Name, NameError};

@@ -1,0 +1,82 @@
+//! Why a child ended, and why it could not start. Typed: never derived from an actor library's text.
+
+use std::fmt;
+
+/// How a life of a child ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// An exit code of a process; 0 is clean.
+    Code(i32),
+    /// A signal ended the process.
+    Signal {
+        /// The signal's number.
+        number: i32,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+    /// An actor ended normally, or by `shutdown`.
+    Normal,
+    /// An actor was killed.
+    Killed,
+    /// An actor returned an error or panicked.
+    Error(String),
+    /// It is gone and nobody could see how.
+    Unknown(String),
+}
+
+/// Why a child could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartError {
+    /// What failed, naming the path and errno: fits after "failed to".
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// `false`: trying again cannot help (no such program), so it is not a crash loop.
+    pub retry: bool,
+}
+
+// === impl ExitReason ===
+
+impl ExitReason {
+    /// OTP's "normal": `transient` children are not restarted after it.
+    pub fn is_normal(&self) -> bool {
+        matches!(self, Self::Code(0) | Self::Normal)
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal { number, core } => {
+                write!(f, "signal {}", signal_name(*number))?;
+                if *core { f.write_str(" (core dumped)") } else { Ok(()) }
+            }
+            Self::Normal => f.write_str("normal end"),
+            Self::Killed => f.write_str("killed"),
+            Self::Error(text) => write!(f, "error: {text}"),
+            Self::Unknown(why) => write!(f, "unknown end ({why})"),
+        }
+    }
+}
+
+/// `SIGKILL` for 9; the number where the name is unknown.
+pub fn signal_name(number: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::try_from(number - 1).ok().and_then(|at| NAMES.get(at)) {
+        Some(name) => format!("SIG{name}"),
+        None => format!("{number}"),
+    }
+}
+
+// === impl StartError ===
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
