@@ -8,4 +8,8 @@
 pub mod log_stream;
 pub mod probe;
 pub mod process;
+pub mod registry;
 pub mod requirement;
+pub mod service;
+pub mod task;
+pub mod unit;

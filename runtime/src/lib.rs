@@ -5,5 +5,19 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod config;
 pub mod control;
+pub mod explain;
+pub mod journal;
+pub mod leases;
+pub mod nearest;
+pub mod places;
+pub mod project;
+pub mod root;
+pub mod session;
 pub mod spec;
+mod usage;
+pub mod vars;
+
+/// Version of this build.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");

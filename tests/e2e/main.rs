@@ -1,1 +1,22 @@
-//! End to end.
+//! End to end: the real program, real processes, a machine of its own for every test.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start the program under test, read the clock for deadlines and write projects"
+)]
+#![expect(clippy::print_stderr, reason = "a failing test tells what was left behind")]
+
+mod config_errors;
+mod exits;
+mod harness;
+mod heal;
+mod inherit;
+mod invariants;
+mod library;
+mod lifecycle;
+mod logs;
+mod probes;
+mod quickstart;
+mod requirements;
+mod shop;
+mod singleton;
+mod wire;

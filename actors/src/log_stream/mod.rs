@@ -1,1 +1,41 @@
-//! Log streams.
+//! Log streams: what units write, byte for byte, and how it is read again.
+//!
+//! ```text
+//! unit ──write──▶ FIFO ──splice──▶ logs/<unit>/<n>.out, <n>.err ◀──pread── Reader, Follower (any process)
+//!                        pump thread ──then──▶ <n>.idx                        ▲
+//!                             └──────── length watch: "there is more" ────────┘
+//! ```
+//!
+//! `layout` is the format on disk, `store` writes and repairs it, `pump` is the one thread that moves the bytes, `reader` reads
+//! (with or without a daemon), `display` makes bytes harmless for a terminal, `matcher` finds a ready line, `actor` is the
+//! thin shell of one unit's stream.
+//!
+//! Never: a log byte in a mailbox, a byte changed on its way to disk, a service that waits because a reader is slow or a
+//! disk is full.
+
+mod actor;
+mod chunks;
+mod clock;
+mod display;
+mod error;
+mod layout;
+mod matcher;
+mod pump;
+mod reader;
+mod repair;
+mod segment;
+mod sink;
+mod splitter;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use actor::{Arguments, DrainError, LogStream, LogStreamActor, Message, Promise, Watched};
+pub use display::{sanitize, sanitize_line, strip_ansi};
+pub use error::LogError;
+pub use layout::{Life, Stream};
+pub use matcher::ReadyMatcher;
+pub use pump::{Drained, Length, LogStreamId, Pump, PumpHandle, Sources};
+pub use reader::{Follower, Lines, Position, Query, Reader};
+pub use splitter::{Entry, LINE_MAX_BYTES, Line};
+pub use store::{Limits, Store};

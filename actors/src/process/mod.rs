@@ -9,7 +9,16 @@
 //! what belongs to a unit; `sys` is the only module with `unsafe` and the only one that forks, kills or waits.
 
 pub mod command;
+pub mod end;
+pub mod exec;
+pub mod heart;
+pub mod identity;
+pub mod life;
+pub mod listener;
+pub mod spawn;
+pub mod table;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel: docs/ARCHITECTURE.md, invariants of absence")]
 pub mod sys;
 
 pub use command::{Command, Limits, RunAs};
+pub use table::{Order, Processes, Role, Scope, Spawned, Tag};

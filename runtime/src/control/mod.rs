@@ -7,5 +7,9 @@
 //!
 //! `wire` holds the types, `frame` the codec, `gateway` the daemon's side, `client` the other.
 
+pub mod client;
+pub mod frame;
+pub mod gateway;
+pub mod handlers;
 pub mod view;
 pub mod wire;

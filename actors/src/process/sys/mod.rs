@@ -3,4 +3,5 @@
 //! One file per idea: `pipe` (FIFOs, splice, epoll) serves the log streams; `child` (posix_spawn, pidfd, wait) serves heart.
 //! Safe to call with any arguments; `unsafe` stays inside.
 
+pub mod child;
 pub mod pipe;

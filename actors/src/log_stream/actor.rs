@@ -1,0 +1,284 @@
+//! The log stream of one unit: an actor that outlives the unit's incarnations.
+//!
+//! Told by the project's supervisor which incarnation writes, and asked to drain after an exit. It makes the two FIFOs, opens the store
+//! and registers both with the pump; then it only passes orders on. Never sees a byte: those go from FIFO to file.
+//!
+//! FIFOs that exist are used as they are: units of a daemon that died write into them. They are unlinked when the actor is stopped, not
+//! when it fails: its successor takes them over.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use regex::bytes::Regex;
+use tokio::sync::{oneshot, watch};
+
+use super::LogError;
+use super::layout::Life;
+use super::matcher::ReadyMatcher;
+use super::pump::{Drained, Length, LogStreamId, PumpHandle, Sources};
+use super::reader::{Position, Query, Reader};
+use super::store::{Limits, Store};
+use crate::process::sys::pipe;
+
+/// How long a stopping actor waits for the last bytes to be on disk.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a successor waits for a predecessor's log: its removal is in the pump's queue, or its state about to be dropped.
+const SUCCESSION_TIMEOUT: Duration = Duration::from_secs(2);
+const SUCCESSION_POLL: Duration = Duration::from_millis(5);
+
+/// The actor kind.
+#[derive(Debug, Clone, Copy)]
+pub struct LogStreamActor;
+
+/// What it is started with.
+#[derive(Debug)]
+pub struct Arguments {
+    /// The FIFO that the unit gets as standard output; made if missing.
+    pub fifo_out: PathBuf,
+    /// The FIFO that the unit gets as standard error.
+    pub fifo_err: PathBuf,
+    /// `logs/<unit>`.
+    pub dir: PathBuf,
+    /// How much is kept.
+    pub limits: Limits,
+    /// A number for the run, kept in each record; 0: none.
+    pub run: u32,
+    /// The session's pump.
+    pub pump: PumpHandle,
+}
+
+/// What it is told.
+#[derive(Debug)]
+pub enum Message {
+    /// What comes from now on is written by this incarnation. Answers at once with a promise that is kept when this is so.
+    Incarnation(u32, Promise<()>),
+    /// An exit has been seen. Answers at once with a promise that is kept when the FIFOs' content is stored.
+    Drain(Promise<Drained>),
+    /// Answers with the length of the log, now and whenever it grows, and where the log is.
+    Watch(RpcReplyPort<Watched>),
+}
+
+/// Where a promise goes: the actor answers at once, the pump keeps it later, and nobody waits in between.
+pub type Promise<T> = RpcReplyPort<Result<oneshot::Receiver<T>, LogError>>;
+
+/// What a follower of the log needs.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// Changes whenever the log has grown; closes when the stream ends.
+    pub length: watch::Receiver<Length>,
+    /// `logs/<unit>`, for a [`Reader`].
+    pub dir: PathBuf,
+    /// The run's number in the records.
+    pub run: u32,
+}
+
+/// The running actor's state; dropping it takes the stream from the pump, also after a panic.
+#[derive(Debug)]
+pub struct State {
+    registration: Registration,
+    watched: Watched,
+    fifos: [PathBuf; 2],
+}
+
+#[derive(Debug)]
+struct Registration {
+    id: LogStreamId,
+    pump: PumpHandle,
+    closed: bool,
+}
+
+/// A handle to a unit's log stream.
+#[derive(Debug, Clone)]
+pub struct LogStream {
+    actor: ActorRef<Message>,
+}
+
+/// Why a drain did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// The deadline passed: the disk stalls. What is left is stored later.
+    #[error("store the last output within {0:?}")]
+    Timeout(Duration),
+    /// The stream or the pump could not be reached.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+// === impl LogStreamActor ===
+
+impl Actor for LogStreamActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(&self, _: ActorRef<Message>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
+        let Arguments { fifo_out, fifo_err, dir, limits, run, pump } = arguments;
+        let fifos = [fifo_out, fifo_err];
+        let id = pump.new_id();
+        let opened = blocking({
+            let fifos = fifos.clone();
+            move || Ok::<_, LogError>(Sources { out: open_fifo(&fifos[0])?, err: open_fifo(&fifos[1])? })
+        });
+        let sources = opened.await??;
+        let store = open_store(&dir, limits).await?;
+        pump.add(id, sources, store)?;
+        let registration = Registration { id, pump, closed: false };
+        let length = registration.pump.length(id).ok_or(LogError::PumpEnded)?;
+        Ok(State { registration, watched: Watched { length, dir, run }, fifos })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let Registration { id, pump, .. } = &state.registration;
+        match message {
+            // Who asked may be gone: then the answer is for nobody.
+            Message::Incarnation(incarnation, reply) => {
+                drop(reply.send(pump.life(*id, Life { run: state.watched.run, incarnation })));
+            }
+            Message::Drain(reply) => drop(reply.send(pump.drain(*id))),
+            Message::Watch(reply) => drop(reply.send(state.watched.clone())),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        let closed = state.registration.pump.remove(state.registration.id)?;
+        state.registration.closed = true;
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::warn!(fifos = ?state.fifos, "the disk stalls: last output is stored later");
+        }
+        for fifo in &state.fifos {
+            if let Err(error) = std::fs::remove_file(fifo)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %fifo.display(), %error, "fifo cannot be removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens the log; a predecessor that failed may have to let go of it first.
+async fn open_store(dir: &Path, limits: Limits) -> Result<Store, LogError> {
+    let patience_ends = tokio::time::Instant::now() + SUCCESSION_TIMEOUT;
+    loop {
+        let dir = dir.to_path_buf();
+        match blocking(move || Store::open(&dir, limits)).await? {
+            Err(LogError::Locked(_)) if tokio::time::Instant::now() < patience_ends => {
+                tokio::time::sleep(SUCCESSION_POLL).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn open_fifo(path: &Path) -> Result<std::os::fd::OwnedFd, LogError> {
+    match pipe::mkfifo(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(LogError::io("create", path)(error)),
+        _ => {}
+    }
+    pipe::open_fifo(path).map_err(LogError::io("open", path))
+}
+
+/// Files may block, so they are read beside the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LogError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| LogError::StreamEnded)
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.closed {
+            // An error means that the pump has ended and closed everything.
+            drop(self.pump.remove(self.id));
+        }
+    }
+}
+
+// === impl LogStream ===
+
+impl LogStream {
+    /// A handle to this actor.
+    pub fn new(actor: ActorRef<Message>) -> Self {
+        Self { actor }
+    }
+
+    /// The actor itself, to be stopped or linked.
+    pub fn actor(&self) -> &ActorRef<Message> {
+        &self.actor
+    }
+
+    /// What comes from now on is written by this incarnation. Told at once; to be awaited before the spawn, or the first lines may
+    /// still be taken for the last life's.
+    pub fn incarnation(&self, incarnation: u32) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
+        let answer = self.tell(|reply| Message::Incarnation(incarnation, reply));
+        async move {
+            let promise = answer?.await.map_err(|_| LogError::StreamEnded)??;
+            promise.await.map_err(|_| LogError::PumpEnded)
+        }
+    }
+
+    /// After an exit: waits until what was written is stored, at most `timeout`.
+    pub async fn drain(&self, timeout: Duration) -> Result<Drained, DrainError> {
+        let drained = async {
+            let promise = self.ask(Message::Drain).await??;
+            promise.await.map_err(|_| LogError::PumpEnded)
+        };
+        match tokio::time::timeout(timeout, drained).await {
+            Ok(drained) => Ok(drained?),
+            Err(_) => Err(DrainError::Timeout(timeout)),
+        }
+    }
+
+    /// The length of the log, now and whenever it grows: the signal for a [`super::Follower`] to read on.
+    pub async fn length(&self) -> Result<watch::Receiver<Length>, LogError> {
+        Ok(self.watch().await?.length)
+    }
+
+    /// The length with the place of the log.
+    pub async fn watch(&self) -> Result<Watched, LogError> {
+        self.ask(Message::Watch).await
+    }
+
+    /// Waits until a line of this incarnation matches, unfinished lines and those already written included.
+    pub async fn matches(&self, pattern: Regex, incarnation: u32) -> Result<(), LogError> {
+        let Watched { mut length, dir, run } = self.watch().await?;
+        let life = Life { run, incarnation };
+        let query = Query { run: Some(run), incarnation: Some(incarnation), ..Query::default() };
+        let open = move || Reader::open(&dir).follow(Position::Life(life), query);
+        let mut follower = blocking(open).await??;
+        let mut matcher = ReadyMatcher::new(pattern);
+        loop {
+            length.borrow_and_update();
+            let found;
+            (follower, matcher, found) = blocking(move || {
+                let found = matcher.poll(&mut follower);
+                (follower, matcher, found)
+            })
+            .await?;
+            if found? {
+                return Ok(());
+            }
+            length.changed().await.map_err(|_| LogError::StreamEnded)?;
+        }
+    }
+
+    async fn ask<T: Send + 'static>(&self, message: impl FnOnce(RpcReplyPort<T>) -> Message) -> Result<T, LogError> {
+        self.tell(message)?.await.map_err(|_| LogError::StreamEnded)
+    }
+
+    fn tell<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<T>) -> Message,
+    ) -> Result<oneshot::Receiver<T>, LogError> {
+        let (sender, receiver) = ractor::concurrency::oneshot();
+        self.actor.send_message(message(sender.into())).map_err(|_| LogError::StreamEnded)?;
+        Ok(receiver)
+    }
+}

@@ -1,0 +1,205 @@
+//! The processes in heart's care: started, watched by pidfd, kept as zombies until acknowledged.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::stub;
+use super::wire::{FromHeart, Held, Key, Order, StubOrder};
+use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
+
+/// How long a stub may take to become its program; it does a few system calls.
+const STUB_MAX_MS: u16 = 5_000;
+
+/// What heart holds.
+#[derive(Debug)]
+pub struct Children {
+    stub: Option<PathBuf>,
+    held: BTreeMap<Key, Child>,
+}
+
+/// One process.
+#[derive(Debug)]
+struct Child {
+    tag: String,
+    pid: u32,
+    pidfd: OwnedFd,
+    exit: Option<WaitStatus>,
+}
+
+/// Why a process was not started.
+#[derive(Debug)]
+pub struct Failure {
+    errno: i32,
+    step: Option<String>,
+}
+
+// === impl Children ===
+
+impl Children {
+    /// Holds nothing yet. `stub`: the program whose `exec-stub` subcommand serves orders that need one.
+    pub fn new(stub: Option<PathBuf>) -> Self {
+        Self { stub, held: BTreeMap::new() }
+    }
+
+    /// Starts a process. The answer goes to the daemon; on success [`Children::pidfd`] is to be watched.
+    pub fn spawn(&mut self, order: Order) -> FromHeart {
+        let key = order.key;
+        match self.try_spawn(order) {
+            Ok(pid) => FromHeart::Spawned { key, pid },
+            Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
+        }
+    }
+
+    /// The descriptor that becomes readable when the process ends.
+    pub fn pidfd(&self, key: Key) -> Option<BorrowedFd<'_>> {
+        self.held.get(&key).map(|child| child.pidfd.as_fd())
+    }
+
+    /// Notes that a process has ended, without reaping it.
+    pub fn ended(&mut self, key: Key) -> io::Result<Option<FromHeart>> {
+        let Some(child) = self.held.get_mut(&key).filter(|child| child.exit.is_none()) else { return Ok(None) };
+        child.exit = child::peek_exit(child.pid)?;
+        Ok(child.exit.map(|status| FromHeart::Exited { key, status }))
+    }
+
+    /// Signals a process or its group. A process that is gone is no error: its end is on its way.
+    pub fn signal(&self, key: Key, signal: i32, group: bool) {
+        let Some(child) = self.held.get(&key) else { return };
+        let sent = if group {
+            child::signal_group(child.pid, signal)
+        } else {
+            child::pidfd_signal(child.pidfd.as_fd(), signal)
+        };
+        if let Err(error) = sent.or_else(|error| if error.raw_os_error() == Some(nix::libc::ESRCH) { Ok(()) } else { Err(error) }) {
+            tracing::warn!(tag = child.tag, signal, %error, "a signal could not be sent");
+        }
+    }
+
+    /// Reaps an ended process: from now on its number may be taken by another.
+    pub fn acknowledge(&mut self, key: Key) {
+        if let Some(child) = self.held.get(&key).filter(|child| child.exit.is_some()) {
+            if let Err(error) = child::reap(child.pid) {
+                tracing::warn!(tag = child.tag, %error, "a process could not be reaped");
+            }
+            self.held.remove(&key);
+        }
+    }
+
+    /// What is held, for a daemon's greeting.
+    pub fn list(&self) -> Vec<Held> {
+        let held = |(key, child): (&Key, &Child)| Held {
+            key: *key,
+            tag: child.tag.clone(),
+            pid: child.pid,
+            exit: child.exit,
+        };
+        self.held.iter().map(held).collect()
+    }
+
+    /// Whether this process is one of those held.
+    pub fn holds(&self, pid: u32) -> bool {
+        self.held.values().any(|child| child.pid == pid)
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Kills every group and reaps every leader: the end of an embedded session.
+    pub fn kill_all(&mut self) {
+        for (_, child) in std::mem::take(&mut self.held) {
+            let _ = child::signal_group(child.pid, nix::libc::SIGKILL);
+            let _ = child::reap_blocking(child.pid);
+        }
+    }
+
+    fn try_spawn(&mut self, order: Order) -> Result<u32, Failure> {
+        let (tag, key) = (order.tag.clone(), order.key);
+        let pid = match &order.stub {
+            None => child::spawn(&plan(&order)?)?,
+            Some(wanted) => self.spawn_stub(&order, wanted)?,
+        };
+        // The child is ours and unreaped, so its number cannot have been taken by another.
+        let pidfd = child::pidfd_open(pid)?;
+        self.held.insert(key, Child { tag, pid, pidfd, exit: None });
+        Ok(pid)
+    }
+
+    fn spawn_stub(&self, order: &Order, wanted: &StubOrder) -> Result<u32, Failure> {
+        let program = self.stub.as_deref().ok_or_else(|| Failure {
+            errno: nix::libc::ENOSYS,
+            step: Some("finding the exec stub: this session has none".to_owned()),
+        })?;
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
+        let mut spawn = plan(order)?;
+        spawn.argv = stub_argv(program, wanted, order)?;
+        spawn.program = child::c_string(program.as_os_str())?;
+        spawn.files.push(ChildFile::Copy { fd: stub::ERROR_FD, from: write.as_raw_fd() });
+        let pid = child::spawn(&spawn)?;
+        drop(write);
+        match told_by_stub(read) {
+            None => Ok(pid),
+            Some((errno, step)) => {
+                let _ = child::signal_group(pid, nix::libc::SIGKILL);
+                let _ = child::reap_blocking(pid);
+                Err(Failure { errno, step: (step != "exec").then_some(step) })
+            }
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: None }
+    }
+}
+
+fn plan(order: &Order) -> io::Result<Spawn> {
+    let open = |fd, path: &[u8], flags| {
+        let path = child::c_string(OsStr::from_bytes(path))?;
+        Ok::<_, io::Error>(ChildFile::Open { fd, path, flags })
+    };
+    // Read-write, so that neither our death nor the daemon's ever gives the unit SIGPIPE.
+    let fifo = OFlag::O_RDWR.bits();
+    Ok(Spawn {
+        program: c_text(&order.program)?,
+        argv: order.argv.iter().map(|arg| c_text(arg)).collect::<io::Result<_>>()?,
+        env: order.env.iter().map(|entry| c_text(entry)).collect::<io::Result<_>>()?,
+        dir: c_text(&order.dir)?,
+        files: vec![
+            open(0, b"/dev/null", OFlag::O_RDONLY.bits())?,
+            open(1, &order.out, fifo)?,
+            open(2, &order.err, fifo)?,
+        ],
+    })
+}
+
+fn stub_argv(program: &Path, wanted: &StubOrder, order: &Order) -> io::Result<Vec<CString>> {
+    let wanted = serde_json::to_string(wanted).map_err(io::Error::other)?;
+    let head = [program.as_os_str().as_bytes(), stub::SUBCOMMAND.as_bytes(), wanted.as_bytes(), &order.program];
+    let argv = order.argv.iter().map(|arg| arg.as_slice());
+    head.into_iter().chain(argv).map(c_text).collect()
+}
+
+/// Waits until the stub has become its program (`None`) or says what failed.
+fn told_by_stub(read: OwnedFd) -> Option<(i32, String)> {
+    let mut wait = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut wait, PollTimeout::from(STUB_MAX_MS)) == Ok(0) {
+        return Some((nix::libc::ETIMEDOUT, "waiting for the exec stub".to_owned()));
+    }
+    let mut text = String::new();
+    std::fs::File::from(read).read_to_string(&mut text).ok()?;
+    stub::parse_failure(&text)
+}
+
+fn c_text(bytes: &[u8]) -> io::Result<CString> {
+    child::c_string(OsStr::from_bytes(bytes))
+}

@@ -1,0 +1,182 @@
+//! Keeps the daemon up: starts it, and starts it again at once when it dies, within an intensity of its own.
+
+use std::collections::VecDeque;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::wire::Connection;
+use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
+
+/// Where the daemon finds its connection to heart.
+pub const DAEMON_SOCKET_FD: i32 = 3;
+/// Where the first daemon finds the pipe on which it says that it listens.
+pub const DAEMON_READY_FD: i32 = 4;
+/// More deaths than this within [`DEATHS_PERIOD`] and heart gives up.
+pub const DEATHS_MAX: usize = 5;
+/// The window of [`DEATHS_MAX`].
+pub const DEATHS_PERIOD: Duration = Duration::from_secs(10);
+/// Copies of descriptors are made above every number a child is promised, so that no copy overwrites a source.
+const COPY_FLOOR: i32 = 16;
+
+/// How the daemon is started.
+#[derive(Debug)]
+pub struct DaemonCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where its output goes; `None`: where ours goes.
+    pub log: Option<PathBuf>,
+    /// Told to the first daemon only: the pipe on which it says that it listens.
+    pub ready: Option<OwnedFd>,
+}
+
+/// The daemon and its deaths.
+#[derive(Debug)]
+pub struct Keeper {
+    command: DaemonCommand,
+    daemon: Option<Daemon>,
+    deaths: VecDeque<Duration>,
+}
+
+#[derive(Debug)]
+struct Daemon {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+/// What follows the daemon's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It meant to end: so do we.
+    Finish(i32),
+    /// It died: start it again.
+    Restart,
+    /// It died too often.
+    GiveUp,
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Nothing is started yet.
+    pub fn new(command: DaemonCommand) -> Self {
+        Self { command, daemon: None, deaths: VecDeque::new() }
+    }
+
+    /// Starts the daemon; gives our end of the connection.
+    pub fn start(&mut self) -> io::Result<Connection> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = copy_high(&theirs)?;
+        let ready = self.command.ready.take().map(|fd| copy_high(&fd)).transpose()?;
+        let pid = child::spawn(&self.plan(&theirs, ready.as_ref())?)?;
+        self.daemon = Some(Daemon { pid, pidfd: child::pidfd_open(pid)? });
+        tracing::info!(pid, "daemon started");
+        Connection::new(ours)
+    }
+
+    /// The descriptor that becomes readable when the daemon ends.
+    pub fn pidfd(&self) -> Option<&OwnedFd> {
+        self.daemon.as_ref().map(|daemon| &daemon.pidfd)
+    }
+
+    /// Whether this process is the daemon.
+    pub fn is_daemon(&self, pid: u32) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.pid == pid)
+    }
+
+    /// Passes a signal on to the daemon.
+    pub fn forward(&self, signal: i32) {
+        if let Some(daemon) = &self.daemon {
+            // A daemon that is gone has been or will be seen through its pidfd.
+            let _ = child::pidfd_signal(daemon.pidfd.as_fd(), signal);
+        }
+    }
+
+    /// Reaps the daemon and decides what follows. `now`: time since heart started.
+    pub fn ended(&mut self, now: Duration) -> io::Result<Option<Next>> {
+        let Some(daemon) = &self.daemon else { return Ok(None) };
+        let Some(status) = child::reap(daemon.pid)? else { return Ok(None) };
+        tracing::info!(pid = daemon.pid, ?status, "daemon ended");
+        self.daemon = None;
+        Ok(Some(self.decide(status, now)))
+    }
+
+    fn decide(&mut self, status: WaitStatus, now: Duration) -> Next {
+        if let WaitStatus::Code(code @ 0..=2) = status {
+            return Next::Finish(code);
+        }
+        self.deaths.push_back(now);
+        while self.deaths.front().is_some_and(|death| *death + DEATHS_PERIOD < now) {
+            self.deaths.pop_front();
+        }
+        if self.deaths.len() > DEATHS_MAX { Next::GiveUp } else { Next::Restart }
+    }
+
+    fn plan(&self, socket: &OwnedFd, ready: Option<&OwnedFd>) -> io::Result<Spawn> {
+        let mut files = vec![ChildFile::Copy { fd: DAEMON_SOCKET_FD, from: socket.as_raw_fd() }];
+        if let Some(ready) = ready {
+            files.push(ChildFile::Copy { fd: DAEMON_READY_FD, from: ready.as_raw_fd() });
+        }
+        if let Some(log) = &self.command.log {
+            let flags = (OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT).bits();
+            let path = child::c_string(log.as_os_str())?;
+            files.extend([1, 2].map(|fd| ChildFile::Open { fd, path: path.clone(), flags }));
+        }
+        let program = child::c_string(self.command.program.as_os_str())?;
+        let args = self.command.args.iter().map(|arg| child::c_string(arg));
+        let entry = |(name, value): &(OsString, OsString)| {
+            let mut text = name.clone();
+            text.push("=");
+            text.push(value);
+            child::c_string(&text)
+        };
+        Ok(Spawn {
+            argv: std::iter::once(Ok(program.clone())).chain(args).collect::<io::Result<_>>()?,
+            program,
+            env: self.command.env.iter().map(entry).collect::<io::Result<_>>()?,
+            dir: CString::from(c"/"),
+            files,
+        })
+    }
+}
+
+fn copy_high(fd: &impl AsFd) -> io::Result<OwnedFd> {
+    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(COPY_FLOOR)).map_err(io::Error::from)?;
+    child::inherited(copy).ok_or_else(|| io::Error::other("a copied descriptor is closed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keeper() -> Keeper {
+        let command =
+            DaemonCommand { program: "/nowhere".into(), args: vec![], env: vec![], log: None, ready: None };
+        Keeper::new(command)
+    }
+
+    #[test]
+    fn a_daemon_that_means_to_end_is_not_started_again() {
+        assert_eq!(keeper().decide(WaitStatus::Code(0), Duration::ZERO), Next::Finish(0));
+    }
+
+    #[test]
+    fn a_killed_daemon_is_started_again_until_it_dies_too_often() {
+        let mut keeper = keeper();
+        let killed = WaitStatus::Signal(9, false);
+        for at in 0..DEATHS_MAX as u64 {
+            assert_eq!(keeper.decide(killed, Duration::from_secs(at)), Next::Restart);
+        }
+        assert_eq!(keeper.decide(killed, Duration::from_secs(5)), Next::GiveUp);
+        assert_eq!(keeper.decide(killed, Duration::from_secs(60)), Next::Restart, "old deaths are forgotten");
+    }
+}

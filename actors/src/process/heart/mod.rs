@@ -1,0 +1,19 @@
+//! heart: the parent of all units.
+//!
+//! One tiny single-threaded loop, plain epoll, no tokio. It spawns at the daemon's request, keeps each exit status (as the
+//! zombie itself, so that no number can be taken by a stranger) until the daemon has acknowledged it, reaps orphans by
+//! pid, and brings the daemon back when it dies. It never decides anything about a unit: that is the engine's.
+//!
+//! ```text
+//! daemon ──Spawn, Signal, Ack──▶ heart ──posix_spawn──▶ units
+//!        ◀─Hello, Spawned, Exited──
+//! ```
+//!
+//! Runs as a process (`envctl heart`) or, for an embedding program, as a thread of it ([`run::in_thread`]): the same loop,
+//! without the care for orphans and for the daemon.
+
+pub mod children;
+pub mod keeper;
+pub mod run;
+pub mod stub;
+pub mod wire;

@@ -1,0 +1,307 @@
+//! Children: posix_spawn, pidfds, and waits that name their pid.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use libc::{c_char, c_int};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Everything `posix_spawn` is told. All strings are checked for NUL before a child exists.
+#[derive(Debug)]
+pub struct Spawn {
+    /// Absolute path of the program.
+    pub program: CString,
+    /// Arguments, the program's name first.
+    pub argv: Vec<CString>,
+    /// `NAME=value` strings; the whole environment.
+    pub env: Vec<CString>,
+    /// Working directory.
+    pub dir: CString,
+    /// Files opened in the child, lowest number first: everything else is close-on-exec.
+    pub files: Vec<ChildFile>,
+}
+
+/// One descriptor of a child.
+#[derive(Debug)]
+pub enum ChildFile {
+    /// Opened by path in the child.
+    Open {
+        /// The number in the child.
+        fd: RawFd,
+        /// The path.
+        path: CString,
+        /// `O_…` flags.
+        flags: c_int,
+    },
+    /// A copy of one of ours.
+    Copy {
+        /// The number in the child.
+        fd: RawFd,
+        /// Ours.
+        from: RawFd,
+    },
+}
+
+/// How a process ended, as the kernel says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum WaitStatus {
+    /// Exit code.
+    Code(i32),
+    /// Signal, and whether a core was dumped.
+    Signal(i32, bool),
+}
+
+/// `posix_spawnattr_t`, destroyed when dropped.
+struct Attributes(libc::posix_spawnattr_t);
+
+/// `posix_spawn_file_actions_t`, destroyed when dropped.
+struct Actions(libc::posix_spawn_file_actions_t);
+
+/// Checks a text for NUL.
+pub fn c_string(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "contains a NUL byte"))
+}
+
+/// Spawns a child in a session of its own, with an empty signal mask and every disposition at its default.
+///
+/// The errno of a failed exec is returned here, and no zombie is left (glibc reaps it).
+pub fn spawn(plan: &Spawn) -> io::Result<u32> {
+    let attributes = Attributes::for_unit()?;
+    let actions = Actions::new(plan)?;
+    let argv = pointers(&plan.argv);
+    let env = pointers(&plan.env);
+    let mut pid: libc::pid_t = 0;
+    // SAFETY: all pointers are to NUL-terminated strings and NULL-terminated arrays that live until the call returns.
+    check(unsafe {
+        libc::posix_spawn(&mut pid, plan.program.as_ptr(), &actions.0, &attributes.0, argv.as_ptr(), env.as_ptr())
+    })?;
+    u32::try_from(pid).map_err(|_| io::Error::other("posix_spawn gave a negative pid"))
+}
+
+/// A descriptor of a process; `ESRCH` if there is none of that number.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else owns.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+        let fd = c_int::try_from(cvt(fd)?).map_err(|_| io::Error::other("pidfd out of range"))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Signals exactly the process behind the descriptor.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo is allowed and means what kill(2) would send.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0)
+    };
+    cvt(result).map(drop)
+}
+
+/// Signals a process group. The caller holds the leader (as a zombie at least), so the number cannot mean another group.
+pub fn signal_group(leader: u32, signal: i32) -> io::Result<()> {
+    let leader = libc::pid_t::try_from(leader).ok().filter(|pid| *pid > 1);
+    let leader = leader.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: no pointers; the number is above 1, so it is neither our own group nor everything.
+    cvt(i64::from(unsafe { libc::kill(-leader, signal) })).map(drop)
+}
+
+/// Looks at a child's end without reaping it: its number stays taken until [`reap`].
+pub fn peek_exit(pid: u32) -> io::Result<Option<WaitStatus>> {
+    wait_for(pid, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+}
+
+/// Reaps a child that has ended. `Ok(None)`: it has not.
+pub fn reap(pid: u32) -> io::Result<Option<WaitStatus>> {
+    wait_for(pid, libc::WEXITED | libc::WNOHANG)
+}
+
+/// Reaps one given child, blocking until it has ended.
+pub fn reap_blocking(pid: u32) -> io::Result<Option<WaitStatus>> {
+    wait_for(pid, libc::WEXITED)
+}
+
+/// A descriptor that tokio can wait on until it is readable.
+pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd always gives the same open descriptor, and the AsyncFd owns it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Runs the program in place of this one; returns only with the error.
+pub fn exec(program: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
+    let argv = pointers(argv);
+    let env = pointers(env);
+    // SAFETY: NUL-terminated strings in NULL-terminated arrays that live until the call returns.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast()) };
+    io::Error::last_os_error()
+}
+
+/// Sets the limits of this process to those of process 1 where they can be read, as far as the hard limits allow.
+///
+/// So that units get the machine's limits, not those of whichever shell first ran a command.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let wanted = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the struct lives until the call returns; the kernel checks the resource number.
+    if unsafe { libc::setrlimit(resource, &wanted) } == 0 {
+        return Ok(());
+    }
+    let mut now = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: the kernel fills the struct when it returns 0, and only then is it read.
+    let now = unsafe {
+        cvt(i64::from(libc::getrlimit(resource, now.as_mut_ptr())))?;
+        now.assume_init()
+    };
+    let allowed = libc::rlimit { rlim_cur: soft.min(now.rlim_max), rlim_max: now.rlim_max };
+    // SAFETY: as above.
+    cvt(i64::from(unsafe { libc::setrlimit(resource, &allowed) })).map(drop)
+}
+
+/// Sets this process's nice value to 0 where that is allowed.
+pub fn reset_nice() {
+    // SAFETY: no pointers. Failing is normal for an unprivileged caller that was niced.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+}
+
+/// Makes descriptors `0..=2` exist: `/dev/null` where they are closed, so that no data file ever becomes "stderr".
+pub fn ensure_standard_files() {
+    for fd in 0..=2 {
+        // SAFETY: F_GETFD on any number is harmless; open takes a constant string and returns the lowest free number.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) == -1 {
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            }
+        }
+    }
+}
+
+/// Marks every descriptor from `first` up close-on-exec.
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    let first = libc::c_uint::try_from(first).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: no pointers; only flags of our own descriptors change.
+    cvt(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Takes ownership of a descriptor that this process was started with.
+///
+/// Returns `None` if the number is not open. Call once per number.
+pub fn inherited(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD says that it is open; the one caller per number is the owner by the protocol of our own exec.
+    unsafe {
+        if fd < 3 || libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) == -1 {
+            return None;
+        }
+        Some(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+// === impl Attributes ===
+
+impl Attributes {
+    fn for_unit() -> io::Result<Self> {
+        let mut raw = MaybeUninit::uninit();
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let flags = libc::POSIX_SPAWN_SETSID as i32 | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        let flags = libc::c_short::try_from(flags).expect("invariant: the flags are small constants");
+        // SAFETY: init, sigemptyset and sigfillset fill their argument; each is read only after that.
+        unsafe {
+            check(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
+            let mut this = Self(raw.assume_init());
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigfillset(all.as_mut_ptr());
+            check(libc::posix_spawnattr_setsigmask(&mut this.0, none.as_ptr()))?;
+            check(libc::posix_spawnattr_setsigdefault(&mut this.0, all.as_ptr()))?;
+            check(libc::posix_spawnattr_setflags(&mut this.0, flags))?;
+            Ok(this)
+        }
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised in the only constructor.
+        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
+    }
+}
+
+// === impl Actions ===
+
+impl Actions {
+    fn new(plan: &Spawn) -> io::Result<Self> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: init fills its argument.
+        let mut this = unsafe {
+            check(libc::posix_spawn_file_actions_init(raw.as_mut_ptr()))?;
+            Self(raw.assume_init())
+        };
+        for file in &plan.files {
+            this.add(file)?;
+        }
+        // SAFETY: the directory's string is copied by glibc.
+        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut this.0, plan.dir.as_ptr()) })?;
+        Ok(this)
+    }
+
+    fn add(&mut self, file: &ChildFile) -> io::Result<()> {
+        // SAFETY: the path's string is copied by glibc; numbers are checked in the child.
+        check(unsafe {
+            match file {
+                ChildFile::Open { fd, path, flags } => {
+                    libc::posix_spawn_file_actions_addopen(&mut self.0, *fd, path.as_ptr(), *flags, 0o600)
+                }
+                ChildFile::Copy { fd, from } => libc::posix_spawn_file_actions_adddup2(&mut self.0, *from, *fd),
+            }
+        })
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        // SAFETY: initialised in the only constructor.
+        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
+    }
+}
+
+fn wait_for(pid: u32, flags: c_int) -> io::Result<Option<WaitStatus>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    loop {
+        // SAFETY: the kernel fills the zeroed struct; all-zero is a valid siginfo and means "nothing yet".
+        let result = unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), flags) };
+        match cvt(i64::from(result)) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // SAFETY: zeroed or filled; si_pid and si_status are valid members after waitid.
+    let (found, code, status) = unsafe {
+        let info = info.assume_init();
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    if found == 0 {
+        return Ok(None);
+    }
+    Ok(Some(match code {
+        libc::CLD_EXITED => WaitStatus::Code(status),
+        libc::CLD_DUMPED => WaitStatus::Signal(status, true),
+        _ => WaitStatus::Signal(status, false),
+    }))
+}
+
+fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
+    strings.iter().map(|text| text.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+}
+
+/// The `posix_spawn` family returns the error instead of setting errno.
+fn check(code: c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+fn cvt(result: i64) -> io::Result<i64> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

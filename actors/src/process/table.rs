@@ -1,0 +1,455 @@
+//! The session's process table: the daemon's side of heart.
+//!
+//! Unit actors ask it to spawn, signal and release; it answers with the exit of each process. Processes live here and in
+//! heart, never in a unit actor's state: an actor that panics attaches again by tag. It never decides about a unit and
+//! never waits in a handler.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use envctl_supervisors::Name;
+use envctl_supervisors::reason::{ExitReason, StartError};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::command::Command;
+use super::end::{Batch, Proof};
+use super::heart::wire::{FromHeart, Held, Inbox, Key, ToHeart, VERSION, encode};
+use super::identity::Identity;
+use super::spawn;
+use super::sys::child::WaitStatus;
+
+/// Frames waiting for heart; heart reads at once, so a full queue means that it hangs.
+const HEART_QUEUE_MAX: usize = 4096;
+const READ_BYTES: usize = 64 * 1024;
+
+/// What a process is to the session.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tag {
+    /// The project's key in the session.
+    pub project: String,
+    /// The unit.
+    pub unit: Name,
+    /// The unit's life.
+    pub incarnation: u32,
+    /// What it does for the unit.
+    pub role: Role,
+}
+
+/// What a process does for its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// It is the unit.
+    Main,
+    /// It prepares the unit (`initdb`).
+    Step,
+    /// It asks about the unit's health.
+    Probe,
+}
+
+/// A process to start.
+#[derive(Debug)]
+pub struct Order {
+    /// What it is.
+    pub tag: Tag,
+    /// What is run.
+    pub command: Command,
+    /// FIFO for standard output.
+    pub out: PathBuf,
+    /// FIFO for standard error.
+    pub err: PathBuf,
+}
+
+/// A started process.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its number in the table.
+    pub key: Key,
+    /// Its pid, also its session's and its group's.
+    pub pid: u32,
+    /// Its end. An error means that the table is gone.
+    pub exit: oneshot::Receiver<ExitReason>,
+}
+
+/// Who a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The main process.
+    Main,
+    /// Its whole process group.
+    Group,
+}
+
+/// The table as others use it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Processes {
+    actor: ActorRef<Message>,
+}
+
+/// The table is gone: the session is ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the process table is gone")]
+pub struct TableGone;
+
+/// What the table is told.
+#[derive(Debug)]
+pub enum Message {
+    /// Start a process.
+    Spawn(Box<Order>, RpcReplyPort<Result<Spawned, StartError>>),
+    /// Take over a process that an earlier daemon or actor started.
+    Attach(Tag, RpcReplyPort<Option<Spawned>>),
+    /// Signal a process.
+    Signal(Key, i32, Scope),
+    /// Its end has been dealt with: heart may reap it.
+    Release(Key),
+    /// Find what belongs to units.
+    Scan(Proof, RpcReplyPort<Vec<Identity>>),
+    /// A scan is through.
+    Scanned,
+    /// Which processes are held.
+    List(RpcReplyPort<Vec<(Tag, u32, bool)>>),
+    /// Heart's pid.
+    HeartPid(RpcReplyPort<Option<u32>>),
+    /// Heart has spoken.
+    Heard(FromHeart),
+    /// Heart is gone.
+    HeartLost,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct TableActor;
+
+/// Its state.
+#[derive(Debug)]
+pub struct State {
+    to_heart: mpsc::Sender<Vec<u8>>,
+    heart_pid: Option<u32>,
+    next_key: Key,
+    entries: BTreeMap<Key, Entry>,
+    starting: BTreeMap<Key, Starting>,
+    scans: Batch,
+    /// Reader and writer of heart's connection, and the running scan; ended with the actor.
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tag: Tag,
+    pid: u32,
+    exit: Option<ExitReason>,
+    waiting: Option<oneshot::Sender<ExitReason>>,
+}
+
+#[derive(Debug)]
+struct Starting {
+    tag: Tag,
+    command: Command,
+    reply: RpcReplyPort<Result<Spawned, StartError>>,
+}
+
+// === impl Processes ===
+
+impl Processes {
+    /// Starts the table on a connection to heart, as a child of `supervisor`.
+    pub async fn start(heart: StdUnixStream, supervisor: ractor::ActorCell) -> Result<Self, ractor::SpawnErr> {
+        let (actor, _) = Actor::spawn_linked(None, TableActor, heart, supervisor).await?;
+        Ok(Self { actor })
+    }
+
+    /// Starts a process.
+    pub async fn spawn(&self, order: Order) -> Result<Spawned, StartError> {
+        let gone = |_| StartError { message: TableGone.to_string(), hint: None, retry: false };
+        let order = Box::new(order);
+        self.ask(|reply| Message::Spawn(order, reply)).await.map_err(gone)?
+    }
+
+    /// Takes over a held process.
+    pub async fn attach(&self, tag: Tag) -> Result<Option<Spawned>, TableGone> {
+        self.ask(|reply| Message::Attach(tag, reply)).await
+    }
+
+    /// Signals a process; one that is gone is no error.
+    pub fn signal(&self, key: Key, signal: i32, scope: Scope) {
+        // A table that is gone has nothing left to signal.
+        let _ = self.actor.cast(Message::Signal(key, signal, scope));
+    }
+
+    /// Lets heart reap an ended process.
+    pub fn release(&self, key: Key) {
+        let _ = self.actor.cast(Message::Release(key));
+    }
+
+    /// The living processes that belong to what the proof describes.
+    pub async fn scan(&self, proof: Proof) -> Vec<Identity> {
+        self.ask(|reply| Message::Scan(proof, reply)).await.unwrap_or_default()
+    }
+
+    /// The processes held: tag, pid, whether alive.
+    pub async fn list(&self) -> Vec<(Tag, u32, bool)> {
+        self.ask(Message::List).await.unwrap_or_default()
+    }
+
+    /// Heart's pid, once it has greeted.
+    pub async fn heart_pid(&self) -> Option<u32> {
+        self.ask(Message::HeartPid).await.ok().flatten()
+    }
+
+    async fn ask<T: Send + 'static>(&self, message: impl FnOnce(RpcReplyPort<T>) -> Message) -> Result<T, TableGone> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.cast(message(reply.into())).map_err(|_| TableGone)?;
+        answer.await.map_err(|_| TableGone)
+    }
+}
+
+// === impl Tag ===
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            Role::Main => "main",
+            Role::Step => "step",
+            Role::Probe => "probe",
+        };
+        write!(f, "{}#{}#{}#{role}", self.project, self.unit, self.incarnation)
+    }
+}
+
+impl FromStr for Tag {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("not a tag: {text:?}");
+        let mut parts = text.rsplitn(4, '#');
+        let role = match parts.next() {
+            Some("main") => Role::Main,
+            Some("step") => Role::Step,
+            Some("probe") => Role::Probe,
+            _ => return Err(bad()),
+        };
+        let incarnation = parts.next().and_then(|part| part.parse().ok()).ok_or_else(bad)?;
+        let unit = parts.next().and_then(|part| Name::new(part).ok()).ok_or_else(bad)?;
+        let project = parts.next().ok_or_else(bad)?.to_owned();
+        Ok(Self { project, unit, incarnation, role })
+    }
+}
+
+// === impl TableActor ===
+
+impl Actor for TableActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = StdUnixStream;
+
+    async fn pre_start(&self, myself: ActorRef<Message>, heart: StdUnixStream) -> Result<State, ActorProcessingErr> {
+        heart.set_nonblocking(true)?;
+        let (read, write) = UnixStream::from_std(heart)?.into_split();
+        let (to_heart, queue) = mpsc::channel(HEART_QUEUE_MAX);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(write_frames(write, queue));
+        tasks.spawn(read_frames(read, myself));
+        Ok(State {
+            to_heart,
+            heart_pid: None,
+            next_key: 1,
+            entries: BTreeMap::new(),
+            starting: BTreeMap::new(),
+            scans: Batch::default(),
+            tasks,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Spawn(order, reply) => state.spawn(*order, reply),
+            Message::Attach(tag, reply) => drop(reply.send(state.attach(&tag))),
+            Message::Signal(key, signal, scope) => {
+                state.send(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
+            }
+            Message::Release(key) => state.release(key),
+            Message::Scan(proof, reply) => {
+                state.scans.push(proof, reply);
+                state.scan(myself);
+            }
+            Message::Scanned => {
+                state.scans.finished();
+                state.scan(myself);
+            }
+            Message::List(reply) => drop(reply.send(state.list())),
+            Message::HeartPid(reply) => drop(reply.send(state.heart_pid)),
+            Message::Heard(heard) => state.hear(heard),
+            Message::HeartLost => return Err("heart is gone".into()),
+        }
+        // Finished tasks are only counted out here; none of them returns anything.
+        while state.tasks.try_join_next().is_some() {}
+        Ok(())
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn spawn(&mut self, order: Order, reply: RpcReplyPort<Result<Spawned, StartError>>) {
+        let key = self.next_key;
+        self.next_key += 1;
+        let Order { tag, command, out, err } = order;
+        match spawn::order(key, tag.to_string(), &command, &out, &err) {
+            Ok(order) => {
+                self.starting.insert(key, Starting { tag, command, reply });
+                self.send(&ToHeart::Spawn(Box::new(order)));
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn attach(&mut self, tag: &Tag) -> Option<Spawned> {
+        let (key, entry) = self.entries.iter_mut().find(|(_, entry)| entry.tag == *tag)?;
+        let (waiting, exit) = oneshot::channel();
+        match entry.exit.clone() {
+            Some(reason) => drop(waiting.send(reason)),
+            None => entry.waiting = Some(waiting),
+        }
+        Some(Spawned { key: *key, pid: entry.pid, exit })
+    }
+
+    fn release(&mut self, key: Key) {
+        if self.entries.remove(&key).is_some() {
+            self.send(&ToHeart::Ack { key });
+        }
+    }
+
+    fn list(&self) -> Vec<(Tag, u32, bool)> {
+        self.entries.values().map(|entry| (entry.tag.clone(), entry.pid, entry.exit.is_none())).collect()
+    }
+
+    fn hear(&mut self, heard: FromHeart) {
+        match heard {
+            FromHeart::Hello { version, pid, held } => self.greet(version, pid, held),
+            FromHeart::Spawned { key, pid } => self.spawned(key, pid),
+            FromHeart::SpawnFailed { key, errno, step } => {
+                if let Some(starting) = self.starting.remove(&key) {
+                    let error = spawn::failure(&starting.command, errno, step);
+                    let _ = starting.reply.send(Err(error));
+                }
+            }
+            FromHeart::Exited { key, status } => self.exited(key, status),
+        }
+    }
+
+    fn greet(&mut self, version: u32, pid: u32, held: Vec<Held>) {
+        if version != VERSION {
+            tracing::warn!(version, ours = VERSION, "heart speaks another version");
+        }
+        self.heart_pid = Some(pid);
+        for held in held {
+            self.next_key = self.next_key.max(held.key + 1);
+            match held.tag.parse() {
+                Ok(tag) => {
+                    let entry = Entry { tag, pid: held.pid, exit: held.exit.map(reason), waiting: None };
+                    self.entries.insert(held.key, entry);
+                }
+                Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
+            }
+        }
+    }
+
+    fn spawned(&mut self, key: Key, pid: u32) {
+        let Some(starting) = self.starting.remove(&key) else { return };
+        let (waiting, exit) = oneshot::channel();
+        self.entries.insert(key, Entry { tag: starting.tag, pid, exit: None, waiting: Some(waiting) });
+        // An asker that is gone attaches again by tag, or the unit's end sweeps the process.
+        let _ = starting.reply.send(Ok(Spawned { key, pid, exit }));
+    }
+
+    fn exited(&mut self, key: Key, status: WaitStatus) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let reason = reason(status);
+        entry.exit = Some(reason.clone());
+        if let Some(waiting) = entry.waiting.take() {
+            let _ = waiting.send(reason);
+        }
+    }
+
+    fn scan(&mut self, myself: ActorRef<Message>) {
+        let spare = self.heart_pid.into_iter().chain([std::process::id()]).collect();
+        if let Some(scan) = self.scans.next(spare) {
+            self.tasks.spawn_blocking(move || {
+                scan.run();
+                let _ = myself.cast(Message::Scanned);
+            });
+        }
+    }
+
+    fn send(&mut self, message: &ToHeart) {
+        let sent = encode(message).map_err(|error| error.to_string());
+        let sent = sent.and_then(|frame| self.to_heart.try_send(frame).map_err(|error| error.to_string()));
+        if let Err(error) = sent {
+            tracing::error!(error, "heart cannot be told");
+        }
+    }
+}
+
+async fn write_frames(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
+    while let Some(frame) = queue.recv().await {
+        if let Err(error) = write.write_all(&frame).await {
+            tracing::error!(%error, "heart cannot be told");
+            return;
+        }
+    }
+}
+
+async fn read_frames(mut read: OwnedReadHalf, table: ActorRef<Message>) {
+    let mut inbox = Inbox::default();
+    let mut buffer = vec![0; READ_BYTES];
+    while let Ok(count @ 1..) = read.read(&mut buffer).await {
+        inbox.feed(&buffer[..count]);
+        if let Err(error) = hand_on(&mut inbox, &table) {
+            tracing::error!(%error, "heart cannot be understood");
+            break;
+        }
+    }
+    let _ = table.cast(Message::HeartLost);
+}
+
+fn hand_on(inbox: &mut Inbox, table: &ActorRef<Message>) -> io::Result<()> {
+    while let Some(heard) = inbox.take().map_err(io::Error::other)? {
+        table.cast(Message::Heard(heard)).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn reason(status: WaitStatus) -> ExitReason {
+    match status {
+        WaitStatus::Code(code) => ExitReason::Code(code),
+        WaitStatus::Signal(number, core) => ExitReason::Signal { number, core },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_survives_the_way_to_heart_and_back() {
+        let tag = Tag {
+            project: "repo-0123456789ab/feature#1".to_owned(),
+            unit: Name::new("api").unwrap(),
+            incarnation: 12,
+            role: Role::Probe,
+        };
+        assert_eq!(tag.to_string().parse(), Ok(tag));
+        assert!("a#b".parse::<Tag>().is_err());
+    }
+}

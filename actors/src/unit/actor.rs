@@ -1,0 +1,262 @@
+//! The actor: a thin shell round one life.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envctl_supervisors::reason::StartError;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::prepared::AfterReady;
+use super::{Asked, Begin, Kind, Prepared, UnitArgs, UnitReport};
+use crate::probe::{ExecRunner, Probe, ProbeActor, ProbeArgs, ProbeEvent, Purpose, Target};
+use crate::process::life::{Ended, Stage, live};
+use crate::process::{Order, Role, Spawned};
+
+/// How long the log of an ended process may take to be read empty; a stranger that holds the FIFO may write for ever.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
+/// Probe actors that panic are started again this often in one life.
+const PROBE_RESTARTS_MAX: u32 = 3;
+
+/// The actor of one life of a unit of kind `K`.
+pub struct UnitActor<K>(PhantomData<fn() -> K>);
+
+/// What the actor is told.
+pub enum UnitMessage {
+    /// Ask the life to end.
+    Stop,
+    /// End it at once.
+    Kill,
+    /// Send its main process a signal.
+    Signal(i32),
+    /// The main process runs (told by the life task).
+    Spawned(u32, u64, Box<Running>),
+    /// It could not be started.
+    SpawnFailed(StartError),
+    /// Nothing of it is left.
+    Ended(Ended),
+    /// A probe has something to say.
+    Probed(Purpose, ProbeEvent),
+    /// What comes after the first readiness is done.
+    AfterReady(Result<(), String>),
+}
+
+/// What is asked and done while the main process lives.
+pub struct Running {
+    asked: Vec<Asked>,
+    after_ready: Option<AfterReady>,
+}
+
+/// The actor's state.
+pub struct State {
+    args: UnitArgs,
+    stage: watch::Sender<Stage>,
+    key: Option<u64>,
+    pid: Option<u32>,
+    running: Running,
+    probes: Vec<ActorCell>,
+    probe_restarts: u32,
+    /// The life, and what it needs done; ended with the actor. The process is not: it is the table's.
+    tasks: JoinSet<()>,
+}
+
+// === impl UnitActor ===
+
+impl<K> Default for UnitActor<K> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<K: Kind> Actor for UnitActor<K> {
+    type Msg = UnitMessage;
+    type State = State;
+    type Arguments = (UnitArgs, K);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<UnitMessage>,
+        (args, kind): (UnitArgs, K),
+    ) -> Result<State, ActorProcessingErr> {
+        let (stage, stages) = watch::channel(Stage::Run);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run_life(args.clone(), kind, stages, myself));
+        let running = Running { asked: Vec::new(), after_ready: None };
+        Ok(State { args, stage, key: None, pid: None, running, probes: Vec::new(), probe_restarts: 0, tasks })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<UnitMessage>,
+        message: UnitMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            UnitMessage::Stop => state.move_on(Stage::Ask),
+            UnitMessage::Kill => state.move_on(Stage::Kill),
+            UnitMessage::Signal(signal) => {
+                if let Some(key) = state.key {
+                    state.args.processes.signal(key, signal, crate::process::Scope::Main);
+                }
+            }
+            UnitMessage::Spawned(pid, key, running) => state.spawned(&myself, pid, key, *running).await,
+            UnitMessage::SpawnFailed(error) => {
+                state.report(UnitReport::SpawnFailed(error));
+                myself.stop(None);
+            }
+            UnitMessage::Ended(Ended { reason, escaped }) => {
+                state.stop_probes();
+                state.report(UnitReport::Exited { reason, escaped });
+                myself.stop(None);
+            }
+            UnitMessage::Probed(purpose, event) => state.probed(&myself, purpose, event),
+            UnitMessage::AfterReady(Ok(())) => state.report(UnitReport::Ready),
+            UnitMessage::AfterReady(Err(error)) => state.report(UnitReport::LivenessLost(error)),
+        }
+        Ok(())
+    }
+
+    /// A probe that panicked is a bug of ours, not of the unit: it is started again, and the unit stays.
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<UnitMessage>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(probe, error) = event {
+            tracing::error!(unit = %state.args.tag.unit, %error, "a probe actor failed");
+            state.probes.retain(|other| other.get_id() != probe.get_id());
+            state.probe_restarts += 1;
+            if state.probe_restarts <= PROBE_RESTARTS_MAX && *state.stage.borrow() == Stage::Run {
+                state.stop_probes();
+                state.start_probes(&myself).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn report(&self, report: UnitReport) {
+        (self.args.report)(report);
+    }
+
+    fn move_on(&mut self, stage: Stage) {
+        // A life that is being ended is not asked about its health any more.
+        self.stop_probes();
+        self.stage.send_if_modified(|now| {
+            let further = stage > *now;
+            *now = stage.max(*now);
+            further
+        });
+    }
+
+    async fn spawned(&mut self, myself: &ActorRef<UnitMessage>, pid: u32, key: u64, running: Running) {
+        (self.pid, self.key, self.running) = (Some(pid), Some(key), running);
+        self.report(UnitReport::Spawned { pid });
+        if *self.stage.borrow() == Stage::Run {
+            self.start_probes(myself).await;
+        }
+    }
+
+    /// Spawning a probe actor only builds its state: nothing is waited for.
+    async fn start_probes(&mut self, myself: &ActorRef<UnitMessage>) {
+        for asked in self.running.asked.clone() {
+            if let Probe::Log(pattern) = asked.probe {
+                self.await_line(myself, pattern);
+                continue;
+            }
+            let (purpose, tell) = (asked.purpose, myself.clone());
+            let args = ProbeArgs {
+                probe: asked.probe,
+                schedule: asked.schedule,
+                purpose,
+                target: Target { leader: self.pid },
+                runner: self.args.runner.with_role(Role::Probe) as Arc<dyn ExecRunner>,
+                report: Arc::new(move |event| drop(tell.cast(UnitMessage::Probed(purpose, event)))),
+            };
+            match ProbeActor::spawn_linked(None, ProbeActor, args, myself.get_cell()).await {
+                Ok((probe, _)) => self.probes.push(probe.get_cell()),
+                Err(error) => tracing::error!(unit = %self.args.tag.unit, %error, "a probe could not be started"),
+            }
+        }
+    }
+
+    /// Readiness by a line of output needs no probe actor: the log's length is watched, nothing is asked.
+    fn await_line(&mut self, myself: &ActorRef<UnitMessage>, pattern: regex::bytes::Regex) {
+        let (log, incarnation, myself) = (self.args.log.clone(), self.args.tag.incarnation, myself.clone());
+        self.tasks.spawn(async move {
+            if log.matches(pattern, incarnation).await.is_ok() {
+                let _ = myself.cast(UnitMessage::Probed(Purpose::Ready, ProbeEvent::Ready));
+            }
+        });
+    }
+
+    fn stop_probes(&mut self) {
+        for probe in self.probes.drain(..) {
+            probe.stop(None);
+        }
+    }
+
+    fn probed(&mut self, myself: &ActorRef<UnitMessage>, purpose: Purpose, event: ProbeEvent) {
+        if *self.stage.borrow() != Stage::Run {
+            return;
+        }
+        match (purpose, event) {
+            (_, ProbeEvent::Ready) => match self.running.after_ready.take() {
+                None => self.report(UnitReport::Ready),
+                Some(work) => {
+                    let myself = myself.clone();
+                    self.tasks.spawn(async move { drop(myself.cast(UnitMessage::AfterReady(work.await))) });
+                }
+            },
+            (_, ProbeEvent::Unready(detail)) => self.report(UnitReport::Unready(detail.0)),
+            (_, ProbeEvent::LivenessLost(detail)) => self.report(UnitReport::LivenessLost(detail.0)),
+            (_, ProbeEvent::Failing(detail)) => self.report(UnitReport::Failing(detail.0)),
+        }
+    }
+}
+
+/// The whole life, as one task of the actor.
+async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage>, myself: ActorRef<UnitMessage>) {
+    let begun = begin(&args, kind).await;
+    let (prepared, spawned) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return drop(myself.cast(UnitMessage::SpawnFailed(error))),
+    };
+    let (key, pid) = (spawned.key, spawned.pid);
+    let mut manners = args.manners.clone();
+    manners.scope = prepared.scope;
+    manners.signal = prepared.stop_signal.unwrap_or(manners.signal);
+    let running = Running { asked: prepared.asked, after_ready: prepared.after_ready };
+    let _ = myself.cast(UnitMessage::Spawned(pid, key, Box::new(running)));
+    let ended = live(&args.processes, spawned, manners, stage).await;
+    if let Err(error) = args.log.drain(DRAIN_WITHIN).await {
+        tracing::warn!(unit = %args.tag.unit, %error, "the last output may be stored late");
+    }
+    args.processes.release(key);
+    let _ = myself.cast(UnitMessage::Ended(ended));
+}
+
+async fn begin<K: Kind>(args: &UnitArgs, kind: K) -> Result<(Prepared, Spawned), StartError> {
+    let no_log = |error: crate::log_stream::LogError| StartError {
+        message: format!("open its log: {error}"),
+        hint: None,
+        retry: true,
+    };
+    args.log.incarnation(args.tag.incarnation).await.map_err(no_log)?;
+    if args.begin == Begin::Spawn {
+        let prepared = kind.prepare(args.clone()).await?;
+        let (out, err) = (args.out.clone(), args.err.clone());
+        let order = Order { tag: args.tag.clone(), command: prepared.command.clone(), out, err };
+        let spawned = args.processes.spawn(order).await?;
+        return Ok((prepared, spawned));
+    }
+    let lost = || StartError { message: "find its running process".to_owned(), hint: None, retry: true };
+    let spawned = args.processes.attach(args.tag.clone()).await.ok().flatten().ok_or_else(lost)?;
+    Ok((kind.prepare(args.clone()).await?, spawned))
+}

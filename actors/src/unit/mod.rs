@@ -1,0 +1,87 @@
+//! One life of a unit: what services, tasks and requirements have in common.
+//!
+//! ```text
+//! project supervisor ──Stop, Kill──▶ unit actor ──▶ life task: prepare → spawn → live → drain → release
+//!                    ◀─UnitReport───            ──▶ probe actors, while the main process lives
+//! ```
+//!
+//! The actor is one incarnation: it ends with it. The process is not its property: an actor that panics is started again
+//! with [`Begin::Attach`] and finds the process in the table. It never decides about restarts and never waits in a handler.
+
+mod actor;
+mod prepared;
+
+use std::sync::Arc;
+
+use envctl_supervisors::reason::{ExitReason, StartError};
+use std::path::PathBuf;
+
+use crate::log_stream::LogStream;
+use crate::process::exec::Runner;
+use crate::process::life::Manners;
+use crate::process::{Processes, Tag};
+
+pub use actor::{UnitActor, UnitMessage};
+pub use prepared::{AfterReady, Asked, Kind, Prepared};
+
+/// What a unit actor is started with, whatever its kind.
+#[derive(Clone)]
+pub struct UnitArgs {
+    /// Project, unit and life; the role is the main process's.
+    pub tag: Tag,
+    /// Whether the process is to be started or is running already.
+    pub begin: Begin,
+    /// The session's process table.
+    pub processes: Processes,
+    /// The unit's log stream.
+    pub log: LogStream,
+    /// FIFO for standard output.
+    pub out: PathBuf,
+    /// FIFO for standard error.
+    pub err: PathBuf,
+    /// Runs commands for this life.
+    pub runner: Arc<Runner>,
+    /// How it is asked to end.
+    pub manners: Manners,
+    /// Where reports go; called from the actor, so it must not block.
+    pub report: Reporter,
+}
+
+/// Where reports go.
+pub type Reporter = Arc<dyn Fn(UnitReport) + Send + Sync>;
+
+/// How a life's actor begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// With a new process.
+    Spawn,
+    /// With the process that an earlier actor or daemon started.
+    Attach,
+}
+
+/// What a unit actor tells its supervisor about its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitReport {
+    /// The main process runs.
+    Spawned {
+        /// Its pid.
+        pid: u32,
+    },
+    /// It could not be started.
+    SpawnFailed(StartError),
+    /// It is ready.
+    Ready,
+    /// It is not ready any more.
+    Unready(String),
+    /// It stopped answering.
+    LivenessLost(String),
+    /// A check said no; nothing follows from it yet, but `why` wants to know.
+    Failing(String),
+    /// Nothing of it is left, and its output is in the log.
+    Exited {
+        /// How the main process ended.
+        reason: ExitReason,
+        /// Processes that could not be ended.
+        escaped: Vec<u32>,
+    },
+}

@@ -1,0 +1,179 @@
+//! `envctl daemon`.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+
+use envctl_runtime::control::view::DaemonView;
+use envctl_runtime::control::wire::{DaemonStatus, DaemonStop, DaemonStopReply};
+use serde::Serialize;
+
+use super::{down, ps};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::harmless;
+
+/// How much of the end of the daemon's log is read.
+const LOG_MAX_BYTES: u64 = 1024 * 1024;
+
+/// The session's daemon: the process behind every command
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Status(StatusArgs),
+    Stop(StopArgs),
+    Run(RunArgs),
+    Logs(LogsArgs),
+}
+
+/// Show the daemon: process, version, uptime, projects
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {}
+
+/// Stop every project in order, then the daemon
+#[derive(Debug, clap::Args)]
+pub(crate) struct StopArgs {}
+
+/// Serve in the foreground
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {}
+
+/// Show the daemon's own log
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogsArgs {
+    /// Only the last N lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Status {
+    running: bool,
+    socket: PathBuf,
+    #[serde(flatten)]
+    daemon: Option<DaemonView>,
+}
+
+#[derive(Serialize)]
+struct NotRunning {
+    running: bool,
+    session: String,
+    socket: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Stopped {
+    was_running: bool,
+    escaped: Vec<(String, Vec<u32>)>,
+}
+
+#[derive(Serialize)]
+struct LogLine<'a> {
+    line: &'a str,
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Status(_) => status(context).await,
+        Command::Stop(_) => stop(context).await,
+        Command::Logs(args) => logs(context, &args),
+        Command::Run(_) => Err(CliError::new("failed", "`daemon run` is started without a runtime around it")),
+    }
+}
+
+/// `daemon run`: becomes the daemon.
+pub(crate) fn run_in_foreground(context: &Context) -> Result<Exit, CliError> {
+    let code = context.serve_in_foreground()?;
+    Ok(Exit::ok_if(code == std::process::ExitCode::SUCCESS))
+}
+
+async fn status(context: &Context) -> Result<Exit, CliError> {
+    let socket = context.socket()?;
+    let Some(client) = context.running_daemon().await? else {
+        let session = context.session().to_string();
+        if context.output.json {
+            context.output.object("daemon-status", true, &NotRunning { running: false, session, socket })?;
+        } else {
+            context.output.say(&format!("no daemon runs for session {session}"));
+        }
+        return Ok(Exit::Ok);
+    };
+    let daemon = client.request(DaemonStatus {}).await?;
+    if context.output.json {
+        context.output.object("daemon-status", true, &daemon_json(daemon)?)?;
+        return Ok(Exit::Ok);
+    }
+    context.output.write(&text(&daemon))?;
+    Ok(Exit::Ok)
+}
+
+/// The daemon's own fields with `running` in front; its socket is the one that was asked.
+fn daemon_json(daemon: DaemonView) -> Result<serde_json::Map<String, serde_json::Value>, CliError> {
+    let socket = daemon.socket.clone();
+    let value = serde_json::to_value(Status { running: true, socket, daemon: Some(daemon) })?;
+    Ok(value.as_object().cloned().unwrap_or_default())
+}
+
+fn text(daemon: &DaemonView) -> String {
+    let heart = daemon.heart_pid.map_or_else(|| "none".to_owned(), |pid| pid.to_string());
+    let projects = if daemon.projects.is_empty() { "none".to_owned() } else { daemon.projects.join(", ") };
+    format!(
+        "session   {}\npid       {}\nheart     {heart}\nversion   {}\nuptime    {}\nsocket    {}\nprojects  {}\n",
+        harmless(&daemon.session),
+        daemon.pid,
+        harmless(&daemon.version),
+        ps::span(daemon.uptime),
+        daemon.socket.display(),
+        harmless(&projects),
+    )
+}
+
+async fn stop(context: &Context) -> Result<Exit, CliError> {
+    let (was_running, escaped) = match context.running_daemon().await? {
+        Some(client) => {
+            let DaemonStopReply { escaped } = client.request(DaemonStop {}).await?;
+            (true, escaped)
+        }
+        None => (false, Vec::new()),
+    };
+    let problem = down::escaped(&escaped);
+    if context.output.json {
+        context.output.object("daemon-stop", problem.is_none(), &Stopped { was_running, escaped })?;
+    } else {
+        context.output.say(if was_running { "the daemon has stopped" } else { "no daemon runs: nothing to stop" });
+        if let Some(error) = &problem {
+            context.output.error(error);
+        }
+    }
+    Ok(Exit::ok_if(problem.is_none()))
+}
+
+fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
+    let path = context.places()?.daemon_log();
+    let text = match end_of(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            context.output.say("the daemon has written nothing yet");
+            return Ok(Exit::Ok);
+        }
+        Err(error) => return Err(CliError::new("io", format!("{} cannot be read: {error}", path.display()))),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let skip = args.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+    for line in &lines[skip..] {
+        if context.output.json {
+            context.output.object("daemon-log", true, &LogLine { line })?;
+        } else {
+            context.output.line(&harmless(line))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn end_of(path: &std::path::Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_MAX_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,67 @@
+//! `envctl down`.
+
+use std::time::Duration;
+
+use envctl_runtime::control::wire::{Down, DownReply};
+
+use crate::args::duration;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::Exit;
+
+/// Stop everything, in order, and wait until it is down
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Kill what is left after this time, instead of each unit's own grace
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
+    let target = context.locate().await?;
+    let places = context.target_places(&target)?;
+    let Some(client) = context.reading_daemon(&places).await? else {
+        return tell(context, &DownReply { project: target.name, was_up: false, escaped: Vec::new() });
+    };
+    let timeout_ms = args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    let down = Down { project: target.reference, units: Vec::new(), timeout_ms, kill: false };
+    match client.request(down).await {
+        Err(envctl_runtime::control::client::ClientError::Refused(refusal)) if refusal.code == "not-found" => {
+            tell(context, &DownReply { project: target.name, was_up: false, escaped: Vec::new() })
+        }
+        reply => tell(context, &reply?),
+    }
+}
+
+/// Tells how it went; what could not be ended is something to act on.
+pub(crate) fn tell(context: &Context, reply: &DownReply) -> Result<Exit, CliError> {
+    let clean = reply.escaped.is_empty();
+    if context.output.json {
+        context.output.object("down", clean, reply)?;
+    } else if reply.was_up {
+        context.output.say(&format!("{} is down", reply.project));
+    } else {
+        context.output.say(&format!("{} is not up: nothing to stop", reply.project));
+    }
+    if let Some(error) = escaped(&reply.escaped) {
+        context.output.error(&error);
+    }
+    Ok(Exit::ok_if(clean))
+}
+
+/// Processes that could not be ended, as a failure.
+pub(crate) fn escaped(escaped: &[(String, Vec<u32>)]) -> Option<CliError> {
+    if escaped.is_empty() {
+        return None;
+    }
+    let one = |(unit, pids): &(String, Vec<u32>)| format!("{unit} (pid {})", pids_text(pids));
+    let list = escaped.iter().map(one).collect::<Vec<_>>().join(", ");
+    Some(
+        CliError::new("failed", format!("processes could not be ended: {list}"))
+            .hint("look at them with `ps -fp PID`; they may wait for a disk or belong to another user"),
+    )
+}
+
+fn pids_text(pids: &[u32]) -> String {
+    pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+}

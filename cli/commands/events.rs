@@ -1,0 +1,108 @@
+//! `envctl events`.
+
+use std::io;
+use std::path::Path;
+
+use envctl_runtime::control::client::ClientError;
+use envctl_runtime::control::view::EventView;
+use envctl_runtime::control::wire::FollowEvents;
+use envctl_runtime::journal;
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::harmless;
+
+/// Show the journal: every decision with its cause
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Only the last N events
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+
+    /// Only events about these units
+    #[arg(value_name = "UNIT")]
+    pub(crate) units: Vec<String>,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
+    let target = context.locate().await?;
+    let places = context.target_places(&target)?;
+    // Only a project that is not configured here has to be asked for its units.
+    let view = if target.project.is_none() { context.observe(&target).await?.view } else { None };
+    target.check_units(&args.units, view.as_ref())?;
+    let wanted =
+        |event: &EventView| args.units.is_empty() || event.unit.as_ref().is_some_and(|unit| args.units.contains(unit));
+    let all = read(&places.events())?;
+    let mut last = all.last().map_or(0, |event| event.seq);
+    let chosen: Vec<_> = all.iter().filter(|event| wanted(event)).collect();
+    let skip = args.tail.map_or(0, |tail| chosen.len().saturating_sub(tail));
+    for event in chosen.into_iter().skip(skip) {
+        tell(context, event)?;
+    }
+    if !args.follow {
+        return Ok(Exit::Ok);
+    }
+    let Some(mut client) = context.reading_daemon(&places).await? else { return Ok(Exit::Ok) };
+    loop {
+        let mut events = client.subscribe(FollowEvents { project: target.reference.clone(), after: last }).await?;
+        loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    last = last.max(event.seq);
+                    if wanted(&event) {
+                        tell(context, &event)?;
+                    }
+                }
+                None => return Ok(Exit::Ok),
+                Some(Err(ClientError::Refused(refusal))) if refusal.code == "not-found" => return Ok(Exit::Ok),
+                Some(Err(ClientError::Lost)) => break,
+                Some(Err(error)) => return Err(error.into()),
+            }
+        }
+        client = context.reconnect().await?;
+    }
+}
+
+/// The journal so far; none yet is an empty one.
+pub(crate) fn read(path: &Path) -> Result<Vec<EventView>, CliError> {
+    match journal::events(path) {
+        Ok(events) => Ok(events.collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(CliError::new("io", format!("the journal {} cannot be read: {error}", path.display()))),
+    }
+}
+
+fn tell(context: &Context, event: &EventView) -> Result<(), CliError> {
+    if context.output.json {
+        return context.output.object("event", true, event);
+    }
+    context.output.line(&text(context, event))
+}
+
+/// An event as one line for people.
+pub(crate) fn text(context: &Context, event: &EventView) -> String {
+    let paint = context.output.data;
+    let unit = event.unit.as_deref().unwrap_or("-");
+    let life = event.incarnation.map(|life| format!("#{life}")).unwrap_or_default();
+    let cause = event.cause.as_deref().map(|cause| format!(": {}", harmless(cause))).unwrap_or_default();
+    let hint =
+        event.hint.as_deref().map(|hint| format!("\n  {} {}", paint.cyan("hint:"), harmless(hint))).unwrap_or_default();
+    format!(
+        "{} {} {} {}{cause}{hint}",
+        paint.dim(&local(&event.time)),
+        paint.name(unit, &format!("{:14}", format!("{unit}{life}"))),
+        paint.bold(&format!("{:20}", event.event)),
+        harmless(&event.message),
+    )
+}
+
+/// The time of day here, with milliseconds; the date stands in `--json`.
+fn local(time: &str) -> String {
+    let parsed = time.parse::<jiff::Timestamp>().map(|time| time.to_zoned(jiff::tz::TimeZone::system()));
+    parsed.map_or_else(|_| harmless(time).into_owned(), |time| time.strftime("%H:%M:%S%.3f").to_string())
+}

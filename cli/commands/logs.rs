@@ -1,0 +1,179 @@
+//! `envctl logs`.
+
+use std::path::PathBuf;
+
+use envctl_actors::log_stream::{Query, Stream};
+use envctl_runtime::control::client::ClientError;
+use envctl_runtime::control::wire::WatchLogs;
+use envctl_runtime::places::ProjectPlaces;
+use envctl_supervisors::Name;
+
+use crate::context::{Context, Target};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::logs::{Look, Selection, Tail};
+
+/// Entries shown before the next look at the daemon.
+const SHOWN_AT_ONCE: usize = 1000;
+
+/// Show what units wrote, also those of past runs
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The units; none: all
+    #[arg(value_name = "UNIT")]
+    pub(crate) units: Vec<String>,
+
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Only the last N lines of each unit
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+
+    /// With the time of each line
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+
+    /// Only the life before the present one
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) previous: bool,
+
+    /// Only this stream
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) stream: Option<Which>,
+
+    /// Only lines from this time on: `10m` ago, or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<u64>,
+
+    /// Only lines before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<u64>,
+
+    /// The bytes as they were written, without names; not safe for a terminal
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+}
+
+/// One of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Which {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
+    let target = context.locate().await?;
+    let places = context.target_places(&target)?;
+    let units = chosen(context, &target, &args).await?;
+    let mut tail = Tail::open(&directories(&places, &units), args.selection(), args.follow)?;
+    let look = Look { raw: args.raw, timestamps: args.timestamps };
+    while tail.show(&context.output, look, SHOWN_AT_ONCE)? {}
+    if args.follow {
+        follow(context, &target, &units, &mut tail, look).await?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn chosen(context: &Context, target: &Target, args: &Args) -> Result<Vec<String>, CliError> {
+    // Only a project that is not configured here has to be asked for its units.
+    let view = if target.project.is_none() { context.observe(target).await?.view } else { None };
+    target.check_units(&args.units, view.as_ref())?;
+    if args.units.is_empty() { Ok(target.units(view.as_ref())) } else { Ok(args.units.clone()) }
+}
+
+/// Until nothing can write any more. Without a daemon nothing can.
+async fn follow(
+    context: &Context,
+    target: &Target,
+    units: &[String],
+    tail: &mut Tail,
+    look: Look,
+) -> Result<(), CliError> {
+    let places = context.target_places(target)?;
+    let Some(mut client) = context.reading_daemon(&places).await? else { return Ok(()) };
+    loop {
+        let watch = WatchLogs { project: target.reference.clone(), units: units.to_vec() };
+        let mut grown = client.subscribe(watch).await?;
+        let lost = loop {
+            let item = tokio::select! {
+                item = grown.next() => item,
+                () = reader_gone() => return Err(CliError::reader_gone()),
+            };
+            match item {
+                Some(Ok(grown)) => {
+                    while tail.show(&context.output, look, SHOWN_AT_ONCE)? {}
+                    if !grown.live {
+                        return Ok(());
+                    }
+                }
+                None => return Ok(()),
+                Some(Err(ClientError::Refused(refusal))) if refusal.code == "not-found" => return Ok(()),
+                Some(Err(ClientError::Lost)) => break true,
+                Some(Err(error)) => return Err(error.into()),
+            }
+        };
+        if lost {
+            client = context.reconnect().await?;
+        }
+    }
+}
+
+/// Ends when the pipe we write to has no reader: `logs -f | head -1` must not wait for the next line to find out.
+///
+/// Only watched, never written to: the descriptor is shared with the caller and stays blocking.
+async fn reader_gone() {
+    use tokio::io::Interest;
+    use tokio::net::unix::pipe::Sender;
+    let watched = nix::unistd::dup(std::io::stdout()).ok().and_then(|stdout| Sender::from_owned_fd_unchecked(stdout).ok());
+    // A file or /dev/null cannot be watched, and has no reader that could go.
+    let Some(watched) = watched else { return std::future::pending().await };
+    if watched.ready(Interest::ERROR).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Where the logs of these units are.
+pub(crate) fn directories(places: &ProjectPlaces, units: &[String]) -> Vec<(String, PathBuf)> {
+    let directory = |unit: &String| Some((unit.clone(), places.logs(&Name::new(unit).ok()?)));
+    units.iter().filter_map(directory).collect()
+}
+
+/// Nanoseconds since 1970 of `10m` (ago) or an RFC 3339 time.
+fn moment(text: &str) -> Result<u64, String> {
+    let time = match crate::args::duration(text) {
+        Ok(ago) => jiff::Timestamp::now().checked_sub(ago).map_err(|error| error.to_string())?,
+        Err(_) => {
+            text.parse().map_err(|_| "a time such as `10m` (ago) or `2026-01-31T12:00:00Z` is needed".to_owned())?
+        }
+    };
+    u64::try_from(time.as_nanosecond()).map_err(|_| "a time after 1970 is needed".to_owned())
+}
+
+// === impl Args ===
+
+impl Args {
+    fn selection(&self) -> Selection {
+        let stream = self.stream.map(|which| match which {
+            Which::Out => Stream::Out,
+            Which::Err => Stream::Err,
+        });
+        let query = Query { stream, since_ns: self.since, until_ns: self.until, ..Query::default() };
+        Selection { tail: self.tail, previous: self.previous, query }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_some_time_ago_or_a_date() {
+        assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(1_000_000_000));
+        assert!(moment("10m").unwrap() < moment("1s").unwrap());
+        assert!(moment("yesterday-ish").unwrap_err().contains("10m"));
+    }
+}

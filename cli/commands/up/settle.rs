@@ -1,0 +1,63 @@
+//! Whether a start has come to its end: the rule behind `up --wait` and the end of a foreground `up`.
+
+use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
+
+/// How far a start is.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Settled<'a> {
+    /// These are still on their way.
+    Waiting(Vec<&'a UnitView>),
+    /// Everything is where it should be; failures of non-critical units are left to `ps`.
+    Up,
+    /// This unit cannot come up any more.
+    Failed(&'a UnitView),
+}
+
+/// Looks at the units in `scope`. Critical failures decide at once; a unit that waits for one that failed is one too.
+pub(crate) fn settle<'a>(view: &'a ProjectView, scope: &[String]) -> Settled<'a> {
+    let units = || view.units.iter().filter(|unit| scope.contains(&unit.name));
+    if let Some(failed) = units().find(|unit| unit.critical && lost(unit)) {
+        return Settled::Failed(failed);
+    }
+    if let Some(stuck) = units().find(|unit| unit.critical && stuck(view, unit)) {
+        return Settled::Failed(stuck);
+    }
+    let waiting: Vec<_> = units().filter(|unit| !unit.is_settled() && !lost(unit) && !stuck(view, unit)).collect();
+    if waiting.is_empty() { Settled::Up } else { Settled::Waiting(waiting) }
+}
+
+/// Whether nothing in `scope` runs or will run by itself.
+pub(crate) fn ended(view: &ProjectView, scope: &[String]) -> bool {
+    view.units.iter().filter(|unit| scope.contains(&unit.name)).all(|unit| match unit.state {
+        UnitState::Stopped | UnitState::Done | UnitState::Failed => true,
+        UnitState::Pending => stuck(view, unit) || unit.desired == Desired::Down,
+        UnitState::Starting | UnitState::Running | UnitState::Ready | UnitState::Stopping | UnitState::Backoff => false,
+    })
+}
+
+/// A unit that is down for good: it failed, or somebody stopped it meanwhile.
+fn lost(unit: &UnitView) -> bool {
+    unit.state == UnitState::Failed || (unit.state == UnitState::Stopped && unit.desired == Desired::Down)
+}
+
+/// A unit that waits for one that is lost, at any distance.
+fn stuck(view: &ProjectView, unit: &UnitView) -> bool {
+    let mut open = vec![unit];
+    let mut seen: Vec<&str> = Vec::new();
+    while let Some(unit) = open.pop() {
+        if unit.state != UnitState::Pending || seen.contains(&unit.name.as_str()) {
+            continue;
+        }
+        seen.push(&unit.name);
+        for needed in view.units.iter().filter(|other| unit.blocked_by.contains(&other.name)) {
+            if lost(needed) {
+                return true;
+            }
+            open.push(needed);
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

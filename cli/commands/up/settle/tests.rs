@@ -1,0 +1,64 @@
+use envctl_runtime::control::view::ProjectState;
+
+use super::*;
+use crate::output::progress::tests::unit;
+
+fn view(units: Vec<UnitView>) -> ProjectView {
+    ProjectView { name: "shop".into(), root: "/p".into(), run: None, state: ProjectState::Starting, units }
+}
+
+fn blocked(name: &str, by: &str) -> UnitView {
+    UnitView { blocked_by: vec![by.to_owned()], ..unit(name, UnitState::Pending) }
+}
+
+fn scope(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn a_start_is_over_when_everything_is_ready_or_done() {
+    let task = UnitView { kind: "task".into(), probed: false, ..unit("migrate", UnitState::Done) };
+    let view = view(vec![unit("db", UnitState::Ready), task]);
+    assert_eq!(settle(&view, &scope(&["db", "migrate"])), Settled::Up);
+}
+
+#[test]
+fn a_unit_on_its_way_is_waited_for_and_one_outside_the_scope_is_not() {
+    let view = view(vec![unit("db", UnitState::Starting), unit("web", UnitState::Failed)]);
+    assert_eq!(settle(&view, &scope(&["db"])), Settled::Waiting(vec![&view.units[0]]));
+}
+
+#[test]
+fn the_first_final_failure_of_a_critical_unit_decides() {
+    let view = view(vec![unit("db", UnitState::Starting), unit("api", UnitState::Failed)]);
+    assert_eq!(settle(&view, &scope(&["db", "api"])), Settled::Failed(&view.units[1]));
+}
+
+#[test]
+fn a_failure_that_is_not_critical_fails_only_those_that_wait_for_it() {
+    let optional = UnitView { critical: false, ..unit("mail", UnitState::Failed) };
+    let fine = view(vec![optional.clone(), unit("api", UnitState::Ready)]);
+    assert_eq!(settle(&fine, &scope(&["mail", "api"])), Settled::Up);
+    let chain = view(vec![optional, blocked("worker", "mail"), blocked("web", "worker")]);
+    assert_eq!(settle(&chain, &scope(&["mail", "worker", "web"])), Settled::Failed(&chain.units[1]));
+}
+
+#[test]
+fn a_unit_that_somebody_stops_meanwhile_will_not_come_up() {
+    let stopped = UnitView { desired: Desired::Down, ..unit("api", UnitState::Stopped) };
+    let view = view(vec![stopped]);
+    assert!(matches!(settle(&view, &scope(&["api"])), Settled::Failed(_)));
+    assert!(ended(&view, &scope(&["api"])));
+}
+
+#[test]
+fn a_run_has_ended_when_nothing_of_it_can_move() {
+    let done = unit("migrate", UnitState::Done);
+    assert!(ended(
+        &view(vec![done.clone(), unit("api", UnitState::Failed), blocked("web", "api")]),
+        &scope(&["migrate", "api", "web"])
+    ));
+    assert!(!ended(&view(vec![done, unit("api", UnitState::Backoff)]), &scope(&["migrate", "api"])));
+    // Two that wait for each other are the engine's to judge; looking must end.
+    assert!(!ended(&view(vec![blocked("a", "b"), blocked("b", "a")]), &scope(&["a", "b"])));
+}

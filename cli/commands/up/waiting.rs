@@ -1,0 +1,130 @@
+//! `up --wait`: until everything is up, something cannot come up, or the time is over.
+
+use std::time::Duration;
+
+use envctl_runtime::control::client::{Client, ClientError};
+use envctl_runtime::control::view::{ProjectView, UnitView};
+use envctl_runtime::control::wire::WatchProject;
+
+use super::foreground::Signals;
+use super::settle::{Settled, settle};
+use super::{Started, tell};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::logs::last_lines;
+use crate::output::progress::{Progress, seconds};
+
+/// Log lines shown with a unit that failed.
+const FAILURE_LINES: usize = 10;
+
+/// Waits. An interrupt leaves everything as it is: it was asked to run in the background.
+pub(super) async fn wait(
+    context: &Context,
+    mut started: Started,
+    timeout: Option<Duration>,
+    mut signals: Signals,
+) -> Result<Exit, CliError> {
+    let mut progress = Progress::new(&context.output, &started.scope);
+    let mut newest = None;
+    let over = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let done = tokio::select! {
+        done = settled(context, &mut started, &mut progress, &mut newest) => done,
+        () = over => Err(overdue(timeout.unwrap_or_default(), newest.as_ref(), &started.scope)),
+        () = signals.next() => {
+            context.output.say("no longer waiting; the start goes on");
+            Ok(Exit::Interrupted)
+        }
+    };
+    progress.settle();
+    match done {
+        Ok(exit) => tell(context, &started, exit),
+        Err(error) => Err(error),
+    }
+}
+
+async fn settled(
+    context: &Context,
+    started: &mut Started,
+    progress: &mut Progress,
+    newest: &mut Option<ProjectView>,
+) -> Result<Exit, CliError> {
+    loop {
+        match watch(&started.client, started, progress, newest).await {
+            Err(ClientError::Lost) => started.client = context.reconnect().await?,
+            Err(error) => return Err(error.into()),
+            Ok(()) => {}
+        }
+        let Some(view) = newest.as_ref() else { continue };
+        match settle(view, &started.scope) {
+            Settled::Up => return Ok(Exit::Ok),
+            Settled::Failed(unit) => return Err(failure(unit, started)),
+            Settled::Waiting(_) => {}
+        }
+    }
+}
+
+/// Follows the project until there is something to decide.
+async fn watch(
+    client: &Client,
+    started: &Started,
+    progress: &mut Progress,
+    newest: &mut Option<ProjectView>,
+) -> Result<(), ClientError> {
+    let mut views = client.subscribe(WatchProject { project: started.project.reference() }).await?;
+    while let Some(view) = views.next().await {
+        let view = view?;
+        progress.observe(&view, &started.scope);
+        let decided = !matches!(settle(&view, &started.scope), Settled::Waiting(_));
+        *newest = Some(view);
+        if decided {
+            return Ok(());
+        }
+    }
+    // The daemon ended the stream although something was still on its way.
+    Err(ClientError::Lost)
+}
+
+/// A unit that cannot come up: what happened, what to do, and what it said last.
+pub(super) fn failure(unit: &UnitView, started: &Started) -> CliError {
+    let why = unit.cause.clone().unwrap_or_else(|| match unit.blocked_by.as_slice() {
+        [] => format!("it is {}", unit.state.as_str()),
+        needed => format!("it waits for {}, which cannot come up", needed.join(", ")),
+    });
+    let dir = started.logs.iter().find(|(name, _)| *name == unit.name).map(|(_, dir)| dir.as_path());
+    let lines = if unit.incarnation == 0 {
+        Vec::new()
+    } else {
+        dir.map(|dir| last_lines(dir, FAILURE_LINES)).unwrap_or_default()
+    };
+    let details = lines.iter().map(|line| format!("{} | {line}", unit.name)).collect();
+    let hint = unit
+        .hint
+        .clone()
+        .unwrap_or_else(|| format!("`envctl why {0}` tells more, `envctl logs {0}` what it said", unit.name));
+    CliError { details, ..CliError::new("failed", format!("{} did not come up: {why}", unit.name)).hint(hint) }
+}
+
+fn overdue(timeout: Duration, newest: Option<&ProjectView>, scope: &[String]) -> CliError {
+    let waiting = match newest.map(|view| settle(view, scope)) {
+        Some(Settled::Waiting(units)) => units.into_iter().map(on_its_way).collect::<Vec<_>>().join(", "),
+        Some(Settled::Up | Settled::Failed(_)) | None => "the first word of the daemon".to_owned(),
+    };
+    CliError::new("timeout", format!("timed out after {} waiting for {waiting}", seconds(timeout)))
+        .hint("what was started runs on: `envctl ps` shows it, `envctl why UNIT` explains it, `envctl down` stops it")
+        .exit(Exit::TimedOut)
+}
+
+fn on_its_way(unit: &UnitView) -> String {
+    let state = unit.state.as_str();
+    match (unit.blocked_by.as_slice(), &unit.cause) {
+        ([], Some(cause)) => format!("{} ({state}: {cause})", unit.name),
+        ([], None) => format!("{} ({state})", unit.name),
+        (needed, _) => format!("{} ({state}, waits for {})", unit.name, needed.join(", ")),
+    }
+}

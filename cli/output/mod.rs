@@ -1,0 +1,165 @@
+//! Everything that reaches the terminal: data on stdout, talk on stderr.
+//!
+//! The only place that knows whether there is a terminal and whether it wants colours. Texts from units or daemons go
+//! through [`harmless`] first, so that none of them can drive the terminal.
+
+pub(crate) mod color;
+pub(crate) mod json;
+pub(crate) mod logs;
+pub(crate) mod progress;
+pub(crate) mod table;
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::error::CliError;
+use color::Paint;
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal that can.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The command's two channels.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    /// Whether stdout carries JSON.
+    pub(crate) json: bool,
+    /// How data is painted.
+    pub(crate) data: Paint,
+    /// How talk is painted.
+    pub(crate) talk: Paint,
+    /// Whether stderr is a terminal that can show a live block.
+    pub(crate) live: bool,
+}
+
+// === impl Output ===
+
+impl Output {
+    /// Looks at the terminal once.
+    pub(crate) fn new(json: bool, choice: ColorChoice, environment: &Environment) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self {
+            json,
+            data: paint(choice, io::stdout().is_terminal(), environment),
+            talk: paint(choice, terminal, environment),
+            live: terminal && !json && !environment.ci && !environment.dumb,
+        }
+    }
+
+    /// Writes data to stdout.
+    pub(crate) fn write(&self, text: &str) -> Result<(), CliError> {
+        self.write_bytes(text.as_bytes())
+    }
+
+    /// Writes data to stdout as it is.
+    pub(crate) fn write_bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Writes one line of data to stdout.
+    pub(crate) fn line(&self, text: &str) -> Result<(), CliError> {
+        self.write(&format!("{text}\n"))
+    }
+
+    /// Writes a JSON object, or a line of a JSON stream, to stdout.
+    pub(crate) fn object(&self, kind: &str, ok: bool, body: &impl Serialize) -> Result<(), CliError> {
+        self.write(&json::line(kind, ok, body)?)
+    }
+
+    /// Says something on stderr. A closed stderr is nobody's problem.
+    pub(crate) fn say(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Warns on stderr.
+    pub(crate) fn warn(&self, text: &str) {
+        self.say(&format!("{} {text}", self.talk.yellow("warning:")));
+    }
+
+    /// Hints on stderr.
+    pub(crate) fn hint(&self, text: &str) {
+        self.say(&format!("{} {text}", self.talk.cyan("hint:")));
+    }
+
+    /// Tells a failure: people read stderr, programs the object on stdout.
+    pub(crate) fn error(&self, error: &CliError) {
+        if error.quiet {
+            return;
+        }
+        if self.json {
+            // Nothing more can be done if this cannot be written either.
+            let _ = self.object("error", false, &json::ErrorBody::from(error));
+        }
+        let message = harmless(&error.message);
+        if error.rendered {
+            self.say(message.trim_end());
+        } else {
+            self.say(&format!("{} {message}", self.talk.red("error:")));
+        }
+        for detail in &error.details {
+            self.say(&format!("  {detail}"));
+        }
+        if let Some(hint) = &error.hint {
+            self.hint(&harmless(hint));
+        }
+    }
+}
+
+fn paint(choice: ColorChoice, terminal: bool, environment: &Environment) -> Paint {
+    Paint::new(match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto if environment.no_color => false,
+        ColorChoice::Auto => environment.color_forced || (terminal && !environment.dumb),
+    })
+}
+
+/// A text that cannot drive a terminal: control characters but newline and tab become visible, bidi overrides too.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(drives) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|c| if drives(c) { c.escape_unicode().to_string() } else { c.to_string() });
+    Cow::Owned(escaped.collect())
+}
+
+fn drives(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_text_cannot_drive_the_terminal() {
+        let hostile = "a\u{1b}]0;title\u{7}\u{9b}2J\u{202e}b\tc\n";
+        let text = harmless(hostile);
+        assert!(!text.chars().any(drives), "{text:?}");
+        assert!(text.ends_with("b\tc\n"));
+        assert!(matches!(harmless("plain ä"), Cow::Borrowed("plain ä")));
+    }
+
+    #[test]
+    fn no_color_wins_over_the_terminal_and_the_option_over_both() {
+        let environment = Environment { no_color: true, color_forced: true, ..Environment::default() };
+        assert_eq!(paint(ColorChoice::Auto, true, &environment), Paint::new(false));
+        assert_eq!(paint(ColorChoice::Always, false, &environment), Paint::new(true));
+        let dumb = Environment { dumb: true, ..Environment::default() };
+        assert_eq!(paint(ColorChoice::Auto, true, &dumb), Paint::new(false));
+        assert_eq!(paint(ColorChoice::Auto, true, &Environment::default()), Paint::new(true));
+        assert_eq!(paint(ColorChoice::Auto, false, &Environment::default()), Paint::new(false));
+    }
+}

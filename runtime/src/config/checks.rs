@@ -1,0 +1,274 @@
+//! What only shows when the whole project is seen: names, cycles, ports and references.
+
+use std::collections::{BTreeSet, HashMap};
+
+use envctl_supervisors::Name;
+use envctl_supervisors::spec::Edge;
+
+use super::diagnostic::Findings;
+use super::model::{Draft, Model, Reference, UNNAMED_PORT, Usage};
+use super::nearest::nearest;
+use super::origin::Place;
+use crate::spec::{UnitKind, UnitSpec};
+
+/// Most cycles told: breaking one often breaks the others.
+const CYCLES_MAX: usize = 10;
+
+/// Longest cycle that is told name by name.
+const CYCLE_SHOWN_MAX: usize = 24;
+
+/// Runs every check. `edges` are the needs that could be tied, unit by unit.
+pub(super) fn run(findings: &mut Findings, model: &Model, edges: &[Vec<Edge>]) {
+    names(findings, model);
+    cycles(findings, model, edges);
+    ports(findings, model);
+    references(findings, model, edges);
+    shells(findings, model);
+}
+
+/// One namespace; and names that become the same variable are the same name.
+fn names(findings: &mut Findings, model: &Model) {
+    let mut seen: HashMap<String, (String, &Name, &Place)> = HashMap::new();
+    let units = model.drafts.iter().map(|draft| (draft.label(), draft.name(), &draft.at));
+    let groups = model.groups.iter().map(|group| (format!("group `{}`", group.name), &group.name, &group.at));
+    for (label, name, at) in units.chain(groups) {
+        match seen.get(&name.to_variable()) {
+            Some((other, same, first)) if *same == name => {
+                findings.conflict("name-twice", first, at, format!("{label} has the name of {other}"));
+            }
+            Some((other, _, first)) => {
+                let message = format!(
+                    "{label} and {other} differ only in `-` and `_`: both would be `{}_URL`",
+                    name.to_variable()
+                );
+                findings.conflict("name-twice", first, at, message);
+            }
+            None => drop(seen.insert(name.to_variable(), (label, name, at))),
+        }
+    }
+}
+
+/// Takes away what needs nothing that is left, until only cycles and what hangs on them remain; then walks one cycle,
+/// tells it, cuts it and goes on. No recursion: a long chain must not overflow the stack.
+fn cycles(findings: &mut Findings, model: &Model, edges: &[Vec<Edge>]) {
+    let index: HashMap<&Name, usize> = model.drafts.iter().enumerate().map(|(at, draft)| (draft.name(), at)).collect();
+    let mut targets: Vec<BTreeSet<usize>> =
+        edges.iter().map(|edges| edges.iter().filter_map(|edge| index.get(&edge.on).copied()).collect()).collect();
+    for _ in 0..CYCLES_MAX {
+        let left = cyclic(&targets);
+        let Some(first) = left.first() else { return };
+        let cycle = walk(*first, &targets, &left);
+        let last = cycle[cycle.len() - 1];
+        tell_cycle(findings, model, &cycle);
+        targets[last].remove(&cycle[0]);
+    }
+}
+
+/// The units that are on a cycle or depend on one.
+fn cyclic(targets: &[BTreeSet<usize>]) -> BTreeSet<usize> {
+    let mut left: BTreeSet<usize> = (0..targets.len()).collect();
+    loop {
+        let before = left.len();
+        let free: Vec<usize> = left.iter().copied().filter(|unit| targets[*unit].is_disjoint(&left)).collect();
+        for unit in free {
+            left.remove(&unit);
+        }
+        if left.len() == before {
+            return left;
+        }
+    }
+}
+
+/// Follows needs from `start` until a unit comes again; the cycle begins at its unit that is first in the file.
+fn walk(start: usize, targets: &[BTreeSet<usize>], left: &BTreeSet<usize>) -> Vec<usize> {
+    let mut path = vec![start];
+    loop {
+        let last = path[path.len() - 1];
+        let next =
+            targets[last].intersection(left).next().copied().expect("invariant: all that is left needs what is left");
+        if let Some(begin) = path.iter().position(|unit| *unit == next) {
+            let mut cycle = path.split_off(begin);
+            let smallest = cycle.iter().enumerate().min_by_key(|(_, unit)| **unit).map_or(0, |(at, _)| at);
+            cycle.rotate_left(smallest);
+            return cycle;
+        }
+        path.push(next);
+    }
+}
+
+fn tell_cycle(findings: &mut Findings, model: &Model, cycle: &[usize]) {
+    let name = |unit: &usize| model.drafts[*unit].name().as_str();
+    let (first, last) = (name(&cycle[0]), &model.drafts[cycle[cycle.len() - 1]]);
+    let path: Vec<&str> = cycle.iter().map(name).chain([first]).collect();
+    if let Some(need) = last.needs.iter().find(|need| need.on.value == first) {
+        findings
+            .error("cycle", &need.on.at, format!("units need each other in a circle: {}", shorten(&path)))
+            .hint("take one of these needs away: nothing could start first");
+    }
+}
+
+/// The path of a cycle; of a very long one its two ends.
+fn shorten(path: &[&str]) -> String {
+    if path.len() <= CYCLE_SHOWN_MAX {
+        return path.join(" → ");
+    }
+    let (head, tail) = (&path[..CYCLE_SHOWN_MAX / 2], &path[path.len() - CYCLE_SHOWN_MAX / 2..]);
+    format!("{} → {} more → {}", head.join(" → "), path.len() - CYCLE_SHOWN_MAX / 2 * 2, tail.join(" → "))
+}
+
+/// Two units with the same base would swap ports with their order of start.
+fn ports(findings: &mut Findings, model: &Model) {
+    let mut seen: HashMap<u16, (String, &Place)> = HashMap::new();
+    for draft in &model.drafts {
+        for base in &draft.bases {
+            match seen.get(&base.value) {
+                Some((other, first)) => {
+                    let message = format!("port {} of {} is also the port of {other}", base.value, draft.label());
+                    findings.conflict("port-twice", first, &base.at, message);
+                }
+                None => drop(seen.insert(base.value, (draft.label(), &base.at))),
+            }
+        }
+    }
+}
+
+fn references(findings: &mut Findings, model: &Model, edges: &[Vec<Edge>]) {
+    for reference in &model.references {
+        if findings.is_full() {
+            return;
+        }
+        check_reference(findings, model, reference);
+    }
+    for (unit, draft) in model.drafts.iter().enumerate() {
+        let mut needed = None;
+        for reference in &draft.references {
+            if findings.is_full() {
+                return;
+            }
+            let Some(target) = check_reference(findings, model, reference) else {
+                continue;
+            };
+            if target.name() == draft.name() || !matches!(target.spec.kind, UnitKind::Requirement(_)) {
+                continue;
+            }
+            let needed = needed.get_or_insert_with(|| all_needs(unit, model, edges));
+            if !needed.contains(target.name()) {
+                not_needed(findings, draft, reference);
+            }
+        }
+    }
+}
+
+/// The unit a reference means, if it and its attribute are there.
+fn check_reference<'m>(findings: &mut Findings, model: &'m Model, reference: &Reference) -> Option<&'m Draft> {
+    let Reference { unit, attribute, at, .. } = reference;
+    let Some(target) = model.draft(unit.as_str()) else {
+        if !model.bad_names.iter().any(|bad| bad == unit.as_str()) {
+            unknown_unit(findings, model, reference);
+        }
+        return None;
+    };
+    let known = attributes(&target.spec);
+    let Some((_, secret)) = known.iter().find(|(name, _)| name == attribute) else {
+        let hint = match nearest(attribute, known.iter().map(|(name, _)| name.as_str())) {
+            Some(near) => format!("did you mean `${{{unit}.{near}}}`?"),
+            None if known.is_empty() => format!("{} has no attributes; give it a `port`", target.label()),
+            None => {
+                let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+                format!("it has {}", names.join(", "))
+            }
+        };
+        findings
+            .error("unknown-attribute", at, format!("{} has no attribute `{attribute}`", target.label()))
+            .hint(hint);
+        return None;
+    };
+    if *secret && reference.usage == Usage::Argument {
+        findings
+            .error(
+                "secret-in-cmd",
+                at,
+                format!("`${{{unit}.{attribute}}}` is secret, and arguments can be read by everybody"),
+            )
+            .hint(format!(
+                "pass it in the environment: env = {{ {} = \"${{{unit}.{attribute}}}\" }}",
+                variable(unit, attribute)
+            ));
+    }
+    Some(target)
+}
+
+fn unknown_unit(findings: &mut Findings, model: &Model, reference: &Reference) {
+    let Reference { unit, attribute, at, .. } = reference;
+    let names: Vec<&str> = model.drafts.iter().map(|draft| draft.name().as_str()).collect();
+    let hint = match nearest(unit.as_str(), names.iter().copied()) {
+        Some(near) => format!("did you mean `${{{near}.{attribute}}}`?"),
+        None => format!("units here: {}", names.join(", ")),
+    };
+    findings.error("unknown-unit", at, format!("`${{{unit}.{attribute}}}` names a unit that is not there")).hint(hint);
+}
+
+/// The attributes that `${…}` can name of a unit, and whether they are secret.
+fn attributes(spec: &UnitSpec) -> Vec<(String, bool)> {
+    if let UnitKind::Requirement(requirement) = &spec.kind {
+        return requirement.preset.attributes().iter().map(|(name, secret)| ((*name).to_owned(), *secret)).collect();
+    }
+    let mut attributes = Vec::new();
+    for port in spec.ports.keys() {
+        if port.as_str() == UNNAMED_PORT {
+            attributes.extend(["port", "host", "url"].map(|name| (name.to_owned(), false)));
+        } else {
+            attributes.push((format!("ports.{port}"), false));
+        }
+    }
+    attributes
+}
+
+/// The name a program would expect a secret under.
+fn variable(unit: &Name, attribute: &str) -> String {
+    if unit.as_str() == "postgres" && attribute == "url" {
+        return "DATABASE_URL".to_owned();
+    }
+    format!("{}_{}", unit.to_variable(), attribute.to_ascii_uppercase().replace(['.', '-'], "_"))
+}
+
+/// Everything a unit needs, directly or through others.
+fn all_needs(unit: usize, model: &Model, edges: &[Vec<Edge>]) -> BTreeSet<Name> {
+    let index: HashMap<&Name, usize> = model.drafts.iter().enumerate().map(|(at, draft)| (draft.name(), at)).collect();
+    let mut needed = BTreeSet::new();
+    let mut next = vec![unit];
+    while let Some(unit) = next.pop() {
+        for edge in &edges[unit] {
+            if needed.insert(edge.on.clone()) {
+                next.extend(index.get(&edge.on).copied());
+            }
+        }
+    }
+    needed
+}
+
+fn not_needed(findings: &mut Findings, draft: &Draft, reference: &Reference) {
+    let Reference { unit, attribute, at, .. } = reference;
+    findings
+        .warning(
+            "not-needed",
+            at,
+            format!("{} uses `${{{unit}.{attribute}}}` and does not need `{unit}`", draft.label()),
+        )
+        .hint(format!("add needs = {{ {unit} = \"ready\" }}, or it may start before `{unit}` is up"));
+}
+
+/// A shell would call `${api.port}` a bad substitution.
+fn shells(findings: &mut Findings, model: &Model) {
+    for draft in &model.drafts {
+        let Some(line) = &draft.shell else { continue };
+        let needle =
+            model.drafts.iter().map(|unit| format!("${{{}.", unit.name())).find(|needle| line.value.contains(needle));
+        if let Some(needle) = needle {
+            let at = findings.files.within(&line.at, &needle);
+            findings
+                .warning("reference-in-sh", &at, format!("`sh` of {} is passed to the shell as it is", draft.label()))
+                .hint("set a variable, env = { PORT_OF_API = \"${api.port}\" }, and write $PORT_OF_API in `sh`");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! From files to a [`ProjectSpec`](crate::spec::ProjectSpec).
+//!
+//! ```text
+//! discover ──Source──▶ load: tree (parse, merge) ──▶ project, unit, probe … (read) ──▶ needs, checks ──▶ resolve ──▶ Loaded
+//!                                        └──────────── every mistake with its line: Diagnostics ◀────────────┘
+//! ```
+//!
+//! Strict: a key nobody asked for is an error, a number without a unit is an error, and nothing is guessed that would give
+//! a unit more than its file says. Files are read and nothing else: no command runs, no environment is looked at, nothing is
+//! written.
+//!
+//! # Keys
+//!
+//! | where | keys |
+//! |---|---|
+//! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` |
+//! | `logs` | `max_bytes` `segment_bytes` (`max_age` `compress`: not carried out yet) |
+//! | a unit of any kind | `env` `env_file` `needs` `restart` `backoff` `intensity` `period` `unstable` `stable_after` `stop` `critical` `escalate` `port` `description` |
+//! | a service or task | `cmd` or `sh`, `dir` `ports` (`watch` `prepare` `tty`: not carried out yet) |
+//! | a service | `ready` `alive` |
+//! | a requirement | `preset` `version` `database` `user` `ready.within` |
+//! | a probe | one of `http` `tcp` `exec` `sh` `log`; `port` with `http`; `within` (ready) `every` `timeout` `failures` |
+//! | a group | `members` `strategy` `intensity` `period` `escalate` |
+//!
+//! `.env` files lie under the `env` table of the same level. Paths are relative to the project's directory.
+
+mod checks;
+mod diagnostic;
+mod discover;
+mod duration;
+mod env_file;
+mod environment;
+mod group;
+mod load;
+mod model;
+mod nearest;
+mod needs;
+mod origin;
+mod probe;
+mod program;
+mod project;
+mod reader;
+mod resolve;
+mod show;
+mod supervise;
+pub mod template;
+mod tree;
+mod unit;
+
+pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticView, Diagnostics, Severity, SourceText};
+pub use discover::{Source, discover};
+pub use duration::{DURATION_MAX, QuantityError, format_duration, format_size, parse_duration, parse_size};
+pub use load::{FILE_BYTES_MAX, Loaded, load};
+pub use project::{LOGS_DEFAULT, UNITS_MAX};
+pub use show::{EffectiveValue, MASK};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The keys of a unit that its supervisor obeys: `restart`, `backoff`, `intensity`, `stop` and their kin.
+
+use std::str::FromStr;
+
+use envctl_supervisors::spec::{BACKOFF_DEFAULT, Backoff, ChildSpec, Escalate, Restart, Shutdown};
+use nix::sys::signal::Signal;
+
+use super::diagnostic::Findings;
+use super::nearest::nearest;
+use super::origin::At;
+use super::reader::{Reader, wrong_type};
+use super::tree::Value;
+
+/// Spellings of the restart types; the first of each pair is OTP's.
+const RESTARTS: [(&str, Restart); 6] = [
+    ("permanent", Restart::Permanent),
+    ("transient", Restart::Transient),
+    ("temporary", Restart::Temporary),
+    ("always", Restart::Permanent),
+    ("on-failure", Restart::Transient),
+    ("never", Restart::Temporary),
+];
+
+/// What giving up can mean.
+const ESCALATIONS: [(&str, Escalate); 3] =
+    [("isolate", Escalate::Isolate), ("group", Escalate::Group), ("project", Escalate::Project)];
+
+/// Reads everything but the edges into `child`; returns the stop signal.
+pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut ChildSpec) -> i32 {
+    child.restart = choice(findings, reader, "restart", &RESTARTS).unwrap_or(child.restart);
+    child.intensity.restarts = reader.count(findings, "intensity").unwrap_or(child.intensity.restarts);
+    child.intensity.period = reader.span(findings, "period").unwrap_or(child.intensity.period);
+    child.stable_after = reader.duration(findings, "stable_after").unwrap_or(child.stable_after);
+    child.critical = reader.boolean(findings, "critical").unwrap_or(child.critical);
+    if let Some(lives) = reader.count(findings, "unstable") {
+        child.unstable_max = (lives > 0).then_some(lives);
+    }
+    if let Some(backoff) = backoff(findings, reader) {
+        child.backoff = backoff;
+        if backoff == Backoff::None {
+            child.unstable_max = None;
+        }
+    }
+    if let Some(escalate) = escalate(findings, reader) {
+        child.escalate = escalate;
+    }
+    stop(findings, reader, child)
+}
+
+/// Reads `escalate`. Giving up as a group needs groups that restart together.
+pub(super) fn escalate(findings: &mut Findings, reader: &mut Reader<'_>) -> Option<Escalate> {
+    let escalate = choice(findings, reader, "escalate", &ESCALATIONS)?;
+    if escalate == Escalate::Group {
+        let at = reader.node("escalate")?.at.clone();
+        let message = format!("{} = \"group\" is not supported yet", reader.path("escalate"));
+        findings.error("unsupported", &at, message).hint("write \"isolate\" or \"project\"");
+        return None;
+    }
+    Some(escalate)
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(
+    findings: &mut Findings,
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    choices: &[(&'static str, T)],
+) -> Option<T> {
+    let word = reader.text(findings, key)?;
+    one_of(findings, &word, &reader.path(key), choices)
+}
+
+/// The choice that `word` names.
+pub(super) fn one_of<T: Copy>(
+    findings: &mut Findings,
+    word: &At<&str>,
+    path: &str,
+    choices: &[(&'static str, T)],
+) -> Option<T> {
+    let found = choices.iter().find(|(name, _)| *name == word.value).map(|(_, choice)| *choice);
+    if found.is_none() {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let hint = match nearest(word.value, names.iter().copied()) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => format!("one of {}", names.join(", ")),
+        };
+        findings.error("bad-value", &word.at, format!("{path} cannot be \"{}\"", word.value)).hint(hint);
+    }
+    found
+}
+
+fn backoff(findings: &mut Findings, reader: &mut Reader<'_>) -> Option<Backoff> {
+    let node = reader.node("backoff")?;
+    let path = reader.path("backoff");
+    match &node.value {
+        Value::Text(word) if word == "none" => Some(Backoff::None),
+        Value::Table(table) => {
+            let Backoff::Exponential { base, max } = BACKOFF_DEFAULT else { return None };
+            let mut inner = Reader::new(path, table);
+            let written_max = inner.span(findings, "max");
+            let base = inner.span(findings, "base").unwrap_or(base);
+            let max = written_max.unwrap_or(max.max(base));
+            if max < base {
+                findings.error(
+                    "bad-value",
+                    &node.at,
+                    format!("`max` of {} is less than its `base`", reader.path("backoff")),
+                );
+            }
+            inner.finish(findings);
+            Some(Backoff::Exponential { base, max })
+        }
+        _ => wrong_type(findings, node, &path, "\"none\" or { base = \"200ms\", max = \"30s\" }"),
+    }
+}
+
+fn stop(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut ChildSpec) -> i32 {
+    let path = reader.path("stop");
+    let Some((table, _)) = reader.table(findings, "stop") else {
+        return Signal::SIGTERM as i32;
+    };
+    let mut inner = Reader::new(path, table);
+    let signal = inner.text(findings, "signal").and_then(|name| signal(findings, &name));
+    if let Some(grace) = inner.duration(findings, "grace") {
+        child.shutdown = Shutdown::Timeout(grace);
+    }
+    inner.finish(findings);
+    signal.unwrap_or(Signal::SIGTERM) as i32
+}
+
+fn signal(findings: &mut Findings, name: &At<&str>) -> Option<Signal> {
+    let full = format!("SIG{}", name.value.strip_prefix("SIG").unwrap_or(name.value));
+    let signal = Signal::from_str(&full).ok();
+    if signal.is_none() {
+        let message = format!("\"{}\" is not a signal", name.value);
+        findings.error("bad-value", &name.at, message).hint("TERM, INT, QUIT, HUP, USR1, USR2 … with or without SIG");
+    }
+    signal
+}

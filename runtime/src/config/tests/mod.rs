@@ -1,0 +1,84 @@
+//! A project directory of files, loaded as users load it.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{Diagnostics, Loaded, Source, discover, load};
+
+mod env_files;
+mod layering;
+mod meaning;
+mod mistakes;
+mod properties;
+mod quantities;
+mod templates;
+
+/// A project called `shop` in a directory of its own.
+struct Project {
+    directory: TempDir,
+}
+
+impl Project {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let project = Self { directory: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(project.root()).unwrap();
+        for (path, text) in files {
+            project.file(path, text.as_bytes());
+        }
+        project
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a fixture is no state: nobody reads it while it is written")]
+    fn file(&self, path: &str, bytes: &[u8]) {
+        let path = self.root().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().canonicalize().unwrap().join("shop")
+    }
+
+    fn source(&self) -> Source {
+        discover(&self.root(), None).unwrap()
+    }
+
+    fn load(&self) -> Result<Loaded, Diagnostics> {
+        load(&self.source())
+    }
+}
+
+/// Loads one file that must be good.
+fn good(text: &str) -> Loaded {
+    let project = Project::new(&[("envctl.toml", text)]);
+    project.load().unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+}
+
+/// Loads one file that must be bad and returns what is told.
+fn told(text: &str) -> String {
+    told_of(&Project::new(&[("envctl.toml", text)]))
+}
+
+fn told_of(project: &Project) -> String {
+    match project.load() {
+        Ok(_) => panic!("the project was accepted"),
+        Err(diagnostics) => diagnostics.to_string().replace(&*project.root().to_string_lossy(), "ROOT"),
+    }
+}
+
+/// The codes of what is told of a file, errors and warnings alike.
+fn codes(text: &str) -> Vec<&'static str> {
+    let project = Project::new(&[("envctl.toml", text)]);
+    let diagnostics = match project.load() {
+        Ok(loaded) => loaded.warnings,
+        Err(diagnostics) => diagnostics,
+    };
+    diagnostics.list.iter().map(|found| found.code).collect()
+}
+
+/// The value that is in effect under `key`, with its origin.
+fn effective(loaded: &Loaded, root: &Path, key: &str) -> Option<(String, String)> {
+    let found = loaded.effective.iter().find(|value| value.key == key)?;
+    Some((found.value.clone(), found.origin_text(root)))
+}

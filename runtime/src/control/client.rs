@@ -1,0 +1,424 @@
+//! The client's side of the control protocol.
+//!
+//! ```text
+//! request, subscribe ──mpsc──▶ writer task ──▶ socket ──▶ reader task ──by id──▶ oneshot (reply) │ mpsc (items)
+//! ```
+//!
+//! Both tasks belong to the [`Client`] and end with it. Every channel is bounded: a subscription that is not read holds its
+//! connection up, the socket fills, and the daemon sees a slow client. So whoever waits for a reply and holds a
+//! subscription reads both, or drops one. A client never starts a daemon: that is `session::launch`.
+
+use std::collections::HashMap;
+use std::io;
+use std::marker::PhantomData;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+
+use super::frame::{self, KIND_END, KIND_ERROR, KIND_HELLO, KIND_ITEM, KIND_REPLY, WireError};
+use super::wire::{FRAME_INBOUND_MAX_BYTES, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Request, Subscribe};
+
+/// Frames waiting to be written. A client has a handful of questions open, never hundreds.
+const OUTBOX_MAX: usize = 32;
+/// Items of a subscription waiting to be read; beyond it the connection waits.
+const ITEMS_MAX: usize = 64;
+/// Time between attempts while a daemon's queue of connections is full.
+const CONNECT_RETRY: Duration = Duration::from_millis(5);
+
+/// A connection to a session's daemon. Cheap questions and streams share it.
+#[derive(Debug)]
+pub struct Client {
+    hello: Hello,
+    peer_pid: Option<u32>,
+    ids: AtomicU64,
+    outbox: mpsc::Sender<Bytes>,
+    waiting: Arc<Waiting>,
+    /// Reader and writer; dropping the client aborts them.
+    _tasks: JoinSet<()>,
+}
+
+/// A stream of answers. Dropping it tells the daemon to stop.
+#[derive(Debug)]
+pub struct Subscription<T> {
+    id: u64,
+    frames: mpsc::Receiver<Frame>,
+    outbox: mpsc::Sender<Bytes>,
+    waiting: Arc<Waiting>,
+    ended: bool,
+    item: PhantomData<fn() -> T>,
+}
+
+/// Why a daemon could not be asked, or how it said no.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens: no socket, or one left by a daemon that died.
+    #[error("no daemon answers at {socket}")]
+    NotRunning {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// What stands in the socket's place is not a socket of ours. Nothing was sent to it.
+    #[error("{path} is not to be trusted: {why}")]
+    Untrusted {
+        /// The path.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// Somebody holds the socket and does not answer.
+    #[error("the daemon {} does not answer", pid_text(*pid))]
+    Hung {
+        /// Its process, where the kernel tells.
+        pid: Option<u32>,
+    },
+    /// No protocol that both sides speak.
+    #[error(
+        "the daemon ({daemon}) speaks protocols {daemon_min} to {daemon_max}, this envctl {PROTOCOL_MIN} to {PROTOCOL_MAX}"
+    )]
+    Version {
+        /// The daemon's version.
+        daemon: String,
+        /// Its oldest protocol.
+        daemon_min: u32,
+        /// Its newest protocol.
+        daemon_max: u32,
+    },
+    /// The daemon said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The connection ended before the answer came.
+    #[error("the connection to the daemon was lost")]
+    Lost,
+    /// A frame could not be made or understood.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The socket could not be used.
+    #[error("connect to {path}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+}
+
+/// Who waits for which id.
+#[derive(Debug, Default)]
+struct Waiting {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    closed: bool,
+    by_id: HashMap<u64, Waiter>,
+}
+
+#[derive(Debug)]
+enum Waiter {
+    Reply(oneshot::Sender<Frame>),
+    Items(mpsc::Sender<Frame>),
+}
+
+type Reading<S> = FramedRead<ReadHalf<S>, LengthDelimitedCodec>;
+type Writing<S> = FramedWrite<WriteHalf<S>, LengthDelimitedCodec>;
+
+// === impl Client ===
+
+impl Client {
+    /// Connects to the daemon behind `socket` and greets it, all within `deadline`.
+    ///
+    /// The path must be a socket of this user, not a link to one, and its listener must run as this user: otherwise nothing
+    /// is sent, for an `Up` carries the caller's whole environment.
+    pub async fn connect(socket: &Path, deadline: Duration) -> Result<Self, ClientError> {
+        let until = Instant::now() + deadline;
+        let uid = nix::unistd::geteuid().as_raw();
+        check_socket(socket, uid)?;
+        let stream = connect_until(socket, until).await?;
+        let peer = stream.peer_cred().map_err(|source| ClientError::Io { path: socket.to_owned(), source })?;
+        if peer.uid() != uid {
+            let why = format!("its listener belongs to uid {}", peer.uid());
+            return Err(ClientError::Untrusted { path: socket.to_owned(), why });
+        }
+        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+        match Self::over(stream, until.saturating_duration_since(Instant::now())).await {
+            Ok(client) => Ok(Self { peer_pid: pid, ..client }),
+            Err(ClientError::Hung { .. }) => Err(ClientError::Hung { pid }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Greets whoever is at the other end of `stream`.
+    pub async fn over<S>(stream: S, deadline: Duration) -> Result<Self, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (read, write) = tokio::io::split(stream);
+        let mut reading = FramedRead::new(read, frame::client_codec());
+        let mut writing = FramedWrite::new(write, frame::client_codec());
+        let hello = tokio::time::timeout(deadline, greet(&mut reading, &mut writing))
+            .await
+            .map_err(|_| ClientError::Hung { pid: None })??;
+        let (outbox, queued) = mpsc::channel(OUTBOX_MAX);
+        let waiting = Arc::new(Waiting::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(write_frames(writing, queued));
+        tasks.spawn(read_frames(reading, Arc::clone(&waiting)));
+        Ok(Self { hello, peer_pid: None, ids: AtomicU64::new(1), outbox, waiting, _tasks: tasks })
+    }
+
+    /// What the daemon said of itself.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The daemon's process, as the kernel knows it.
+    pub fn peer_pid(&self) -> Option<u32> {
+        self.peer_pid
+    }
+
+    /// Asks, and waits for the answer as long as it takes.
+    pub async fn request<R: Request>(&self, request: R) -> Result<R::Reply, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        let id = self.send(R::KIND, &request, Waiter::Reply(answer)).await?;
+        // A caller that gives up waiting leaves no entry behind.
+        let _forget = Forget { id, waiting: &self.waiting };
+        let frame = answered.await.map_err(|_| ClientError::Lost)?;
+        match frame.kind.as_str() {
+            KIND_REPLY => Ok(frame::decode_body(&frame)?),
+            _ => Err(refusal(&frame)),
+        }
+    }
+
+    /// Asks for a stream of answers. Refusals come as its first item.
+    pub async fn subscribe<S: Subscribe>(&self, subscribe: S) -> Result<Subscription<S::Item>, ClientError> {
+        let (sender, frames) = mpsc::channel(ITEMS_MAX);
+        let id = self.send(S::KIND, &subscribe, Waiter::Items(sender)).await?;
+        let (outbox, waiting) = (self.outbox.clone(), Arc::clone(&self.waiting));
+        Ok(Subscription { id, frames, outbox, waiting, ended: false, item: PhantomData })
+    }
+
+    async fn send<T: serde::Serialize>(&self, kind: &str, body: &T, waiter: Waiter) -> Result<u64, ClientError> {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let bytes = frame::encode(id, kind, body)?;
+        frame::check_length(kind, bytes.len(), FRAME_INBOUND_MAX_BYTES)?;
+        self.waiting.add(id, waiter)?;
+        if self.outbox.send(bytes).await.is_err() {
+            self.waiting.take(id);
+            return Err(ClientError::Lost);
+        }
+        Ok(id)
+    }
+}
+
+// === impl Subscription ===
+
+impl<T: serde::de::DeserializeOwned> Subscription<T> {
+    /// The next answer; `None` after the daemon ended the stream. After an error there is nothing more. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<T, ClientError>> {
+        if self.ended {
+            return None;
+        }
+        let answer = match self.frames.recv().await {
+            None => Err(ClientError::Lost),
+            Some(frame) if frame.kind == KIND_END => {
+                self.ended = true;
+                return None;
+            }
+            Some(frame) if frame.kind == KIND_ITEM => frame::decode_body(&frame).map_err(ClientError::from),
+            Some(frame) => Err(refusal(&frame)),
+        };
+        self.ended = answer.is_err();
+        Some(answer)
+    }
+}
+
+impl<T> Drop for Subscription<T> {
+    fn drop(&mut self) {
+        if self.waiting.take(self.id).is_none() {
+            return;
+        }
+        // Only a courtesy: items of an id that nobody waits for are thrown away.
+        if let Ok(bytes) = frame::encode(self.id, KIND_END, &()) {
+            let _ = self.outbox.try_send(bytes);
+        }
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn add(&self, id: u64, waiter: Waiter) -> Result<(), ClientError> {
+        let mut table = self.lock();
+        if table.closed {
+            return Err(ClientError::Lost);
+        }
+        table.by_id.insert(id, waiter);
+        Ok(())
+    }
+
+    fn take(&self, id: u64) -> Option<Waiter> {
+        self.lock().by_id.remove(&id)
+    }
+
+    /// Everybody waiting learns that nothing more will come.
+    fn close(&self) {
+        let mut table = self.lock();
+        table.closed = true;
+        table.by_id.clear();
+    }
+
+    /// Who gets a frame: a reply's waiter and an ended stream leave the table.
+    fn addressee(&self, frame: &Frame) -> Option<Waiter> {
+        let mut table = self.lock();
+        match table.by_id.get(&frame.id)? {
+            Waiter::Items(items) if frame.kind == KIND_ITEM => Some(Waiter::Items(items.clone())),
+            Waiter::Items(_) | Waiter::Reply(_) => table.by_id.remove(&frame.id),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Forget<'a> {
+    id: u64,
+    waiting: &'a Waiting,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.waiting.take(self.id);
+    }
+}
+
+// === the two tasks ===
+
+async fn write_frames<S: AsyncWrite>(mut writing: Writing<S>, mut queued: mpsc::Receiver<Bytes>) {
+    while let Some(bytes) = queued.recv().await {
+        if writing.send(bytes).await.is_err() {
+            // The reader sees the same end and tells everybody.
+            return;
+        }
+    }
+}
+
+async fn read_frames<S: AsyncRead>(mut reading: Reading<S>, waiting: Arc<Waiting>) {
+    // An abort of this task must not leave anybody waiting either.
+    let closing = Closing(&waiting);
+    while let Some(Ok(bytes)) = reading.next().await {
+        let Ok(frame) = frame::decode_frame(&bytes) else { break };
+        match waiting.addressee(&frame) {
+            Some(Waiter::Reply(answer)) => drop(answer.send(frame)),
+            Some(Waiter::Items(items)) => drop(items.send(frame).await),
+            // A subscription dropped a moment ago, or a newer daemon's idea: not ours to judge.
+            None => {}
+        }
+    }
+    drop(closing);
+}
+
+struct Closing<'a>(&'a Waiting);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+// === greeting ===
+
+async fn greet<S>(reading: &mut Reading<S>, writing: &mut Writing<S>) -> Result<Hello, ClientError>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let ours = Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL_MAX,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        session: String::new(),
+        capabilities: Vec::new(),
+    };
+    let bytes = frame::encode(0, KIND_HELLO, &ours)?;
+    writing.send(bytes).await.map_err(|_| ClientError::Lost)?;
+    let Some(Ok(bytes)) = reading.next().await else { return Err(ClientError::Lost) };
+    let answer = frame::decode_frame(&bytes)?;
+    if answer.kind == KIND_ERROR {
+        return Err(refusal(&answer));
+    }
+    let theirs: Hello = frame::decode_body(&answer)?;
+    if theirs.protocol_min > PROTOCOL_MAX || theirs.protocol_max < PROTOCOL_MIN {
+        let (daemon_min, daemon_max) = (theirs.protocol_min, theirs.protocol_max);
+        return Err(ClientError::Version { daemon: theirs.build, daemon_min, daemon_max });
+    }
+    Ok(theirs)
+}
+
+fn refusal(frame: &Frame) -> ClientError {
+    if frame.kind != KIND_ERROR {
+        let detail = "not an answer to this question".to_owned();
+        return ClientError::Wire(WireError::Decode { kind: frame.kind.chars().take(32).collect(), detail });
+    }
+    match frame::decode_body::<Refusal>(frame) {
+        Ok(refusal) => ClientError::Refused(refusal),
+        Err(error) => ClientError::Wire(error),
+    }
+}
+
+// === the socket ===
+
+fn check_socket(socket: &Path, uid: u32) -> Result<(), ClientError> {
+    let untrusted = |why: String| ClientError::Untrusted { path: socket.to_owned(), why };
+    let found = match std::fs::symlink_metadata(socket) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ClientError::NotRunning { socket: socket.to_owned() });
+        }
+        Err(source) => return Err(ClientError::Io { path: socket.to_owned(), source }),
+    };
+    if !found.file_type().is_socket() {
+        return Err(untrusted("it is not a socket".to_owned()));
+    }
+    if found.uid() != uid {
+        return Err(untrusted(format!("it belongs to uid {}", found.uid())));
+    }
+    Ok(())
+}
+
+async fn connect_until(socket: &Path, until: Instant) -> Result<UnixStream, ClientError> {
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return Ok(stream),
+            // The queue of connections is full: whoever listens does not accept (unix(7)).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() >= until {
+                    return Err(ClientError::Hung { pid: None });
+                }
+                tokio::time::sleep(CONNECT_RETRY).await;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+                return Err(ClientError::NotRunning { socket: socket.to_owned() });
+            }
+            Err(source) => return Err(ClientError::Io { path: socket.to_owned(), source }),
+        }
+    }
+}
+
+fn pid_text(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "behind the socket".to_owned(), |pid| format!("with pid {pid}"))
+}
+
+#[cfg(test)]
+mod tests;

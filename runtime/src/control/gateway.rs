@@ -1,0 +1,228 @@
+//! The daemon's side of the control socket: one task per client, each with a reader and a writer.
+//!
+//! A connection is bounded in everything: time to greet, frames waiting to be written, requests in flight. A client that
+//! does not read is dropped; what it asked for goes on. The gateway has no state of its own and decides nothing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::frame::{self, KIND_END, KIND_ERROR, KIND_HELLO};
+use super::handlers::Handlers;
+use super::wire::{Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal};
+
+/// A client has this long to greet.
+const HELLO_WITHIN: Duration = Duration::from_secs(2);
+/// A frame must be taken by the client within this time, or the client is dropped.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// Clients at once; more wait in the kernel's queue. Below the common descriptor limit of 1024.
+const CONNECTIONS_MAX: usize = 640;
+/// Requests of one client that are being answered at once; the next is read when one is done.
+const IN_FLIGHT_MAX: usize = 32;
+/// Frames waiting for one client.
+const OUTBOX_MAX: usize = 64;
+/// Pause after `accept` failed for want of descriptors: trying at once again would only burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listening control socket. Dropping it ends every connection and removes the socket.
+#[derive(Debug)]
+pub struct Gateway {
+    socket: PathBuf,
+    stop: CancellationToken,
+}
+
+/// One client.
+struct Connection {
+    handlers: Arc<Handlers>,
+    outbox: mpsc::Sender<Bytes>,
+    in_flight: Arc<Semaphore>,
+    tasks: TaskTracker,
+    streams: std::collections::HashMap<u64, CancellationToken>,
+    stop: CancellationToken,
+}
+
+type Reading = FramedRead<OwnedReadHalf, LengthDelimitedCodec>;
+type Writing = FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>;
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Listens. The caller holds the session's lock, so a socket that nobody answers on is a dead daemon's.
+    pub fn listen(socket: &Path, handlers: Handlers, tracker: &TaskTracker) -> io::Result<Self> {
+        remove_stale(socket)?;
+        let listener = UnixListener::bind(socket)?;
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+        let stop = CancellationToken::new();
+        let handlers = Arc::new(handlers);
+        tracker.spawn(accept(listener, handlers, stop.clone(), tracker.clone()));
+        Ok(Self { socket: socket.to_owned(), stop })
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // Left behind, it would only be found stale by the next daemon.
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+/// A socket left by a daemon that died is removed; one that answers belongs to somebody and stays.
+fn remove_stale(socket: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody else listens on the control socket")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(socket),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn accept(listener: UnixListener, handlers: Arc<Handlers>, stop: CancellationToken, tracker: TaskTracker) {
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = free.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (handlers, stop) = (handlers.clone(), stop.child_token());
+                tracker.spawn(async move {
+                    serve(stream, handlers, stop).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a client could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, handlers: Arc<Handlers>, stop: CancellationToken) {
+    let ours = nix::unistd::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == ours => {}
+        peer => return tracing::warn!(?peer, "a client of another user was refused"),
+    }
+    let (read, write) = stream.into_split();
+    let mut reading = FramedRead::new(read, frame::daemon_inbound());
+    let mut writing = FramedWrite::new(write, frame::daemon_outbound());
+    let greeted = timeout(HELLO_WITHIN, greet(&mut reading, &mut writing, &handlers)).await;
+    if !matches!(greeted, Ok(Ok(()))) {
+        return;
+    }
+    handlers.root.client(true);
+    converse(reading, writing, handlers.clone(), stop).await;
+    handlers.root.client(false);
+}
+
+async fn greet(reading: &mut Reading, writing: &mut Writing, handlers: &Handlers) -> Result<(), ()> {
+    let bytes = reading.next().await.ok_or(())?.map_err(drop)?;
+    let hello = frame::decode_frame(&bytes).map_err(drop)?;
+    let theirs: Hello = frame::decode_body(&hello).map_err(drop)?;
+    let ours = Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL_MAX,
+        build: crate::BUILD.to_owned(),
+        session: handlers.session.to_string(),
+        capabilities: Vec::new(),
+    };
+    // The greeting is answered also when no protocol is shared: only so can the client say which versions met.
+    let bytes = frame::encode(0, KIND_HELLO, &ours).map_err(drop)?;
+    writing.send(bytes).await.map_err(drop)?;
+    let shared = theirs.protocol_min <= PROTOCOL_MAX && theirs.protocol_max >= PROTOCOL_MIN;
+    if shared { Ok(()) } else { Err(()) }
+}
+
+async fn converse(mut reading: Reading, writing: Writing, handlers: Arc<Handlers>, stop: CancellationToken) {
+    let (outbox, queued) = mpsc::channel(OUTBOX_MAX);
+    let tasks = TaskTracker::new();
+    let gone = stop.child_token();
+    tasks.spawn(write(writing, queued, gone.clone()));
+    let mut connection = Connection {
+        handlers,
+        outbox,
+        in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+        tasks: tasks.clone(),
+        streams: std::collections::HashMap::new(),
+        stop: gone.clone(),
+    };
+    loop {
+        let bytes = tokio::select! {
+            () = gone.cancelled() => break,
+            bytes = reading.next() => bytes,
+        };
+        let Some(Ok(bytes)) = bytes else { break };
+        let Ok(frame) = frame::decode_frame(&bytes) else { break };
+        connection.take(frame).await;
+    }
+    gone.cancel();
+    drop(connection);
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn write(mut writing: Writing, mut queued: mpsc::Receiver<Bytes>, gone: CancellationToken) {
+    while let Some(bytes) = queued.recv().await {
+        if !matches!(timeout(WRITE_WITHIN, writing.send(bytes)).await, Ok(Ok(()))) {
+            gone.cancel();
+            return;
+        }
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    async fn take(&mut self, frame: Frame) {
+        if frame.kind == KIND_END {
+            if let Some(stream) = self.streams.remove(&frame.id) {
+                stream.cancel();
+            }
+            return;
+        }
+        let Ok(permit) = self.in_flight.clone().acquire_owned().await else { return };
+        let (handlers, outbox) = (self.handlers.clone(), self.outbox.clone());
+        let stop = self.stop.child_token();
+        self.streams.retain(|_, stream| !stream.is_cancelled());
+        self.streams.insert(frame.id, stop.clone());
+        self.tasks.spawn(async move {
+            let id = frame.id;
+            tokio::select! {
+                // An answer that is there is given, also by a session that is ending.
+                biased;
+                answered = handlers.answer(frame, &outbox) => {
+                    if let Err(refusal) = answered {
+                        say_no(id, refusal, &outbox).await;
+                    }
+                }
+                () = stop.cancelled() => {}
+            }
+            stop.cancel();
+            drop(permit);
+        });
+    }
+}
+
+async fn say_no(id: u64, refusal: Refusal, outbox: &mpsc::Sender<Bytes>) {
+    if let Ok(bytes) = frame::encode(id, KIND_ERROR, &refusal) {
+        // A client that is gone wants no answer.
+        let _ = outbox.send(bytes).await;
+    }
+}

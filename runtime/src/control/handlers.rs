@@ -1,0 +1,261 @@
+//! What each kind of request leads to: a question to the root or a project, and its answer as a frame.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use envctl_supervisors::Name;
+use futures::future::join_all;
+use ractor::{ActorRef, RpcReplyPort};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::frame::{self, KIND_END, KIND_ITEM, KIND_REPLY};
+use super::view::{DaemonView, ProjectView};
+use super::wire::{
+    Accepted, DaemonStatus, DaemonStop, DaemonStopReply, Down, DownReply, FollowEvents, Frame, Kill, LogsGrown, Operate,
+    ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs, WatchProject,
+};
+use crate::config;
+use crate::journal::{Journal, ProjectKey};
+use crate::project::environment::capture_from_bytes;
+use crate::project::supervisor::{DownOrder, ProjectMessage, UpOrder};
+use crate::root::{Project, Root};
+use crate::spec::ProjectSpec;
+use crate::usage;
+
+/// Everything a request may touch.
+#[derive(Clone)]
+pub struct Handlers {
+    /// The session's root.
+    pub root: Root,
+    /// The session's name.
+    pub session: Name,
+    /// The session's journal.
+    pub journal: Journal,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// When the session began.
+    pub started: Instant,
+}
+
+type Outbox = mpsc::Sender<Bytes>;
+
+// === impl Handlers ===
+
+impl Handlers {
+    /// Answers a frame. An error is said by the caller.
+    pub async fn answer(&self, frame: Frame, outbox: &Outbox) -> Result<(), Refusal> {
+        match frame.kind.as_str() {
+            Up::KIND => reply(&frame, outbox, self.up(body(&frame)?).await?).await,
+            Down::KIND => reply(&frame, outbox, self.down(body(&frame)?).await?).await,
+            Ps::KIND => reply(&frame, outbox, self.ps(body(&frame)?).await?).await,
+            Operate::KIND => reply(&frame, outbox, self.operate(body(&frame)?).await?).await,
+            Kill::KIND => reply(&frame, outbox, self.kill(body(&frame)?).await?).await,
+            UnitEnv::KIND => reply(&frame, outbox, self.unit_env(body(&frame)?).await?).await,
+            DaemonStatus::KIND => reply(&frame, outbox, self.status().await?).await,
+            DaemonStop::KIND => {
+                let escaped = self.root.shutdown().await?;
+                reply(&frame, outbox, DaemonStopReply { escaped }).await
+            }
+            WatchProject::KIND => self.watch_project(&frame, outbox).await,
+            FollowEvents::KIND => self.follow_events(&frame, outbox).await,
+            WatchLogs::KIND => self.watch_logs(&frame, outbox).await,
+            unknown => Err(Refusal {
+                code: "unsupported".to_owned(),
+                message: format!("this daemon ({}) does not know `{}`", crate::BUILD, unknown.escape_default()),
+                hint: Some("the daemon and this envctl differ: `envctl daemon stop` lets the next command start yours".to_owned()),
+            }),
+        }
+    }
+
+    async fn up(&self, request: Up) -> Result<UpReply, Refusal> {
+        let (root, file) = (request.project.root, request.file);
+        let spec = load(root, file.clone()).await?;
+        let project = self.root.project(spec.clone(), file.clone()).await?;
+        let pairs = request.environment.into_iter().map(|(name, value)| (name.into_vec(), value.into_vec()));
+        let capture = capture_from_bytes(pairs);
+        let order = UpOrder { spec, file, units: request.units, no_deps: request.no_deps, capture };
+        ask(&project.actor, |reply| ProjectMessage::Up(order, reply)).await?
+    }
+
+    async fn down(&self, request: Down) -> Result<DownReply, Refusal> {
+        let Some(project) = self.find(&request.project).await? else {
+            let project = request.project.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(DownReply { project, was_up: false, escaped: Vec::new() });
+        };
+        let timeout = request.timeout_ms.map(Duration::from_millis);
+        let order = DownOrder { units: request.units, timeout, kill: request.kill };
+        ask(&project.actor, |reply| ProjectMessage::Down(order, reply)).await?
+    }
+
+    async fn ps(&self, request: Ps) -> Result<PsReply, Refusal> {
+        let projects = match &request.project {
+            Some(wanted) => self.find(wanted).await?.into_iter().collect(),
+            None => self.root.projects().await?,
+        };
+        let views = join_all(projects.iter().map(view_of)).await;
+        let mut projects: Vec<ProjectView> = views.into_iter().flatten().collect();
+        if request.usage {
+            projects = tokio::task::spawn_blocking(move || usage::measure(projects)).await.map_err(lost)?;
+        }
+        Ok(PsReply { projects })
+    }
+
+    async fn operate(&self, request: Operate) -> Result<Accepted, Refusal> {
+        let project = self.must_find(&request.project).await?;
+        ask(&project.actor, |reply| ProjectMessage::Operate(request.verb, request.units, reply)).await?
+    }
+
+    async fn kill(&self, request: Kill) -> Result<Accepted, Refusal> {
+        let project = self.must_find(&request.project).await?;
+        ask(&project.actor, |reply| ProjectMessage::Signal(request.signal, request.units, reply)).await?
+    }
+
+    async fn unit_env(&self, request: UnitEnv) -> Result<UnitEnvReply, Refusal> {
+        let project = self.must_find(&request.project).await?;
+        ask(&project.actor, |reply| ProjectMessage::Env(request.unit, request.reveal, reply)).await?
+    }
+
+    async fn status(&self) -> Result<DaemonView, Refusal> {
+        let projects = self.root.projects().await?;
+        let views = join_all(projects.iter().map(view_of)).await;
+        let up = views.into_iter().flatten().filter(|view| view.run.is_some()).map(|view| view.name).collect();
+        Ok(DaemonView {
+            pid: std::process::id(),
+            heart_pid: self.root.heart_pid().await,
+            version: crate::BUILD.to_owned(),
+            uptime: self.started.elapsed().as_secs(),
+            session: self.session.to_string(),
+            sessions: vec![self.session.to_string()],
+            socket: self.socket.clone(),
+            projects: up,
+        })
+    }
+
+    async fn watch_project(&self, frame: &Frame, outbox: &Outbox) -> Result<(), Refusal> {
+        let request: WatchProject = body(frame)?;
+        let project = self.must_find(&request.project).await?;
+        let mut view: watch::Receiver<ProjectView> = ask(&project.actor, ProjectMessage::Watch).await?;
+        loop {
+            let now = view.borrow_and_update().clone();
+            item(frame, outbox, &now).await?;
+            if view.changed().await.is_err() {
+                return end(frame, outbox).await;
+            }
+        }
+    }
+
+    async fn follow_events(&self, frame: &Frame, outbox: &Outbox) -> Result<(), Refusal> {
+        let request: FollowEvents = body(frame)?;
+        let project = self.must_find(&request.project).await?;
+        let key: ProjectKey = ask(&project.actor, ProjectMessage::Key).await?;
+        let mut events = self.journal.follow(&key, request.after).await.map_err(|error| failed(error.to_string()))?;
+        while let Some(event) = events.next().await {
+            item(frame, outbox, &event).await?;
+        }
+        end(frame, outbox).await
+    }
+
+    async fn watch_logs(&self, frame: &Frame, outbox: &Outbox) -> Result<(), Refusal> {
+        let request: WatchLogs = body(frame)?;
+        let project = self.must_find(&request.project).await?;
+        let units = request.units;
+        let mut lengths = ask(&project.actor, |reply| ProjectMessage::Logs(units, reply)).await??;
+        item(frame, outbox, &LogsGrown { live: !lengths.is_empty() }).await?;
+        while !lengths.is_empty() {
+            let grown = join_any(&mut lengths).await;
+            item(frame, outbox, &LogsGrown { live: grown }).await?;
+        }
+        end(frame, outbox).await
+    }
+
+    async fn find(&self, wanted: &ProjectRef) -> Result<Option<Project>, Refusal> {
+        Ok(self.root.projects().await?.into_iter().find(|project| project.root == wanted.root))
+    }
+
+    async fn must_find(&self, wanted: &ProjectRef) -> Result<Project, Refusal> {
+        self.find(wanted).await?.ok_or_else(|| Refusal {
+            code: "not-found".to_owned(),
+            message: format!("the project in {} is not up", wanted.root.display()),
+            hint: Some("`envctl up -d` starts it".to_owned()),
+        })
+    }
+}
+
+/// Waits until any of the logs has grown; forgets those that have ended. `false`: none is left.
+async fn join_any(lengths: &mut Vec<watch::Receiver<envctl_actors::log_stream::Length>>) -> bool {
+    while !lengths.is_empty() {
+        let waits = lengths.iter_mut().map(|length| Box::pin(length.changed()));
+        let (changed, at, _) = futures::future::select_all(waits).await;
+        if changed.is_ok() {
+            return true;
+        }
+        lengths.remove(at);
+    }
+    false
+}
+
+async fn view_of(project: &Project) -> Option<ProjectView> {
+    let view = ask(&project.actor, ProjectMessage::Watch).await.ok()?;
+    let view = view.borrow().clone();
+    Some(view)
+}
+
+async fn load(root: PathBuf, file: Option<PathBuf>) -> Result<Arc<ProjectSpec>, Refusal> {
+    let read = move || read_config(&root, file.as_deref());
+    tokio::task::spawn_blocking(read).await.map_err(lost)?
+}
+
+fn read_config(root: &Path, file: Option<&Path>) -> Result<Arc<ProjectSpec>, Refusal> {
+    let loaded = config::discover(root, file).and_then(|source| config::load(&source));
+    loaded.map(|loaded| Arc::new(loaded.spec)).map_err(|diagnostics| Refusal {
+        code: "config".to_owned(),
+        message: diagnostics.to_string(),
+        hint: None,
+    })
+}
+
+async fn ask<T: Send + 'static>(
+    actor: &ActorRef<ProjectMessage>,
+    message: impl FnOnce(RpcReplyPort<T>) -> ProjectMessage,
+) -> Result<T, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    actor.cast(message(reply.into())).map_err(|_| crate::root::shutting_down())?;
+    answer.await.map_err(|_| crate::root::shutting_down())
+}
+
+fn body<T: serde::de::DeserializeOwned>(frame: &Frame) -> Result<T, Refusal> {
+    frame::decode_body(frame).map_err(|error| Refusal {
+        code: "malformed".to_owned(),
+        message: format!("failed to {error}"),
+        hint: Some("the daemon and this envctl may differ in version: `envctl daemon status`".to_owned()),
+    })
+}
+
+async fn reply<T: Serialize>(frame: &Frame, outbox: &Outbox, body: T) -> Result<(), Refusal> {
+    send(frame, outbox, KIND_REPLY, &body).await
+}
+
+async fn item<T: Serialize>(frame: &Frame, outbox: &Outbox, body: &T) -> Result<(), Refusal> {
+    send(frame, outbox, KIND_ITEM, body).await
+}
+
+async fn end(frame: &Frame, outbox: &Outbox) -> Result<(), Refusal> {
+    send(frame, outbox, KIND_END, &()).await
+}
+
+async fn send<T: Serialize>(frame: &Frame, outbox: &Outbox, kind: &str, body: &T) -> Result<(), Refusal> {
+    let bytes = frame::encode(frame.id, kind, body).map_err(|error| failed(error.to_string()))?;
+    outbox.send(bytes).await.map_err(|_| failed("the client is gone".to_owned()))
+}
+
+fn failed(message: String) -> Refusal {
+    Refusal { code: "failed".to_owned(), message: format!("failed to {message}"), hint: None }
+}
+
+fn lost(error: tokio::task::JoinError) -> Refusal {
+    failed(format!("do its part: {error}"))
+}

@@ -1,0 +1,189 @@
+//! A unit's environment, each value with its origin.
+//!
+//! From the bottom: what the caller's environment lets through, what the runtime derives, the project's values, the
+//! unit's, and last the envelope, which nobody can override. The daemon's own environment is no part of it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use envctl_supervisors::Name;
+use indexmap::IndexMap;
+
+use crate::control::view::VariableView;
+use crate::spec::{Attributes, Inherit, MissingAttribute, Origin, Piece, ProjectSpec, Sourced, Template, UnitSpec};
+
+/// The environment of whoever ran `up`.
+pub type Capture = BTreeMap<OsString, OsString>;
+
+/// Shown instead of a secret.
+pub const MASK: &str = "********";
+
+/// Variables that describe the caller's own shell or session of ours: never passed on.
+const NEVER_INHERITED: [&str; 4] = ["ENVCTL_RT_VARS", "ENVCTL_UNIT", "ENVCTL_PROJECT", "_"];
+/// Parts of a name that make its value a secret for `env` and `config show`.
+const SECRET_WORDS: [&str; 9] =
+    ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "APIKEY", "API_KEY", "PRIVATE_KEY", "CREDENTIAL", "PASSPHRASE"];
+
+/// One variable of a unit.
+#[derive(Debug, Clone)]
+pub struct Variable {
+    /// Its value.
+    pub value: OsString,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Whether it holds a secret attribute.
+    pub secret: bool,
+}
+
+/// A unit's whole environment.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<OsString, Variable>,
+}
+
+// === impl Environment ===
+
+impl Environment {
+    /// Puts a unit's environment together. `derived` are the runtime's variables without the envelope.
+    pub fn of_unit(
+        project: &ProjectSpec,
+        unit: &UnitSpec,
+        capture: &Capture,
+        derived: Vec<(String, String)>,
+        attributes: &Attributes,
+    ) -> Result<Self, MissingAttribute> {
+        let mut this = Self::default();
+        this.inherit(capture, &project.inherit);
+        for (name, value) in derived {
+            this.set(name, value.into(), Origin::Derived, false);
+        }
+        this.declare(&project.env, attributes)?;
+        this.declare(&unit.env, attributes)?;
+        Ok(this)
+    }
+
+    /// Adds the envelope, which wins over everything.
+    pub fn seal(&mut self, (name, value): (String, String)) {
+        self.set(name, value.into(), Origin::Derived, false);
+    }
+
+    /// The variables as a process gets them.
+    pub fn into_pairs(self) -> BTreeMap<OsString, OsString> {
+        self.variables.into_iter().map(|(name, variable)| (name, variable.value)).collect()
+    }
+
+    /// The variables as people see them.
+    pub fn views(&self, reveal: bool) -> Vec<VariableView> {
+        let view = |(name, variable): (&OsString, &Variable)| {
+            let name = name.to_string_lossy().into_owned();
+            let text = variable.value.to_string_lossy().into_owned();
+            let masked = mask(&name, &text, variable.secret);
+            let secret = masked != text;
+            let value = if reveal { text } else { masked };
+            VariableView { name, value, origin: describe(&variable.origin), secret }
+        };
+        self.variables.iter().map(view).collect()
+    }
+
+    fn inherit(&mut self, capture: &Capture, inherit: &Inherit) {
+        for (name, value) in capture {
+            let passes = match inherit {
+                Inherit::All => true,
+                Inherit::Nothing => false,
+                Inherit::Names(names) => names.iter().any(|wanted| wanted.as_str() == name),
+            };
+            if passes && !NEVER_INHERITED.iter().any(|never| *never == name) {
+                let variable = Variable { value: value.clone(), origin: Origin::Caller, secret: false };
+                self.variables.insert(name.clone(), variable);
+            }
+        }
+    }
+
+    fn declare(
+        &mut self,
+        declared: &IndexMap<String, Sourced<Template>>,
+        attributes: &Attributes,
+    ) -> Result<(), MissingAttribute> {
+        for (name, template) in declared {
+            let value = template.value.fill(attributes)?;
+            let secret = is_secret(&template.value, attributes);
+            self.set(name.clone(), value.into(), template.origin.clone(), secret);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: String, value: OsString, origin: Origin, secret: bool) {
+        self.variables.insert(name.into(), Variable { value, origin, secret });
+    }
+}
+
+/// The capture from its wire form.
+pub fn capture_from_bytes(pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Capture {
+    pairs.into_iter().map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value))).collect()
+}
+
+/// The value as it may be shown: masked if its name or origin says that it is secret, URLs without their password.
+pub fn mask(name: &str, value: &str, secret: bool) -> String {
+    let name = name.to_ascii_uppercase();
+    if let Some(url) = mask_userinfo(value) {
+        return url;
+    }
+    if !value.is_empty() && (secret || SECRET_WORDS.iter().any(|word| name.contains(word))) {
+        return MASK.to_owned();
+    }
+    value.to_owned()
+}
+
+/// Where a value came from, in words.
+pub fn describe(origin: &Origin) -> String {
+    match origin {
+        Origin::Default => "default".to_owned(),
+        Origin::File(position) => position.to_string(),
+        Origin::Caller => "caller".to_owned(),
+        Origin::Derived => "derived".to_owned(),
+    }
+}
+
+/// `scheme://user:password@host` → `scheme://user:********@host`.
+fn mask_userinfo(value: &str) -> Option<String> {
+    let (scheme, rest) = value.split_once("://")?;
+    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (userinfo, host) = rest[..authority_end].rsplit_once('@')?;
+    let (user, _) = userinfo.split_once(':')?;
+    Some(format!("{scheme}://{user}:{MASK}@{host}{}", &rest[authority_end..]))
+}
+
+fn is_secret(template: &Template, attributes: &Attributes) -> bool {
+    template.pieces.iter().any(|piece| match piece {
+        Piece::Text(_) => false,
+        Piece::Attribute { unit, attribute } => {
+            attributes.get(unit).and_then(|of_unit| of_unit.get(attribute)).is_some_and(|found| found.secret)
+        }
+    })
+}
+
+/// The `PATH` of a capture.
+pub fn path_of(capture: &Capture) -> OsString {
+    const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
+    capture.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| PATH_DEFAULT.into())
+}
+
+/// A project's name as a variable-safe database name.
+pub fn database_name(project: &Name) -> String {
+    project.as_str().replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_masked_and_the_rest_stays_readable() {
+        assert_eq!(mask("DATABASE_URL", "postgresql://u:pw@h:1/d", true), "postgresql://u:********@h:1/d");
+        assert_eq!(mask("URL", "http://h/a:b@c", false), "http://h/a:b@c");
+        assert_eq!(mask("API_TOKEN", "x", false), MASK);
+        assert_eq!(mask("AUTHOR", "me", false), "me");
+        assert_eq!(mask("KEYBOARD", "de", false), "de");
+    }
+}

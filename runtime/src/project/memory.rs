@@ -1,0 +1,116 @@
+//! What the next daemon must know of a run if this one dies: kept in the runtime directory, so it dies with the boot.
+//!
+//! Holds the captured environment, which may hold secrets: 0600, on tmpfs, never under the state directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use envctl_supervisors::Name;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::attributes::Ports;
+use super::environment::Capture;
+use crate::journal::{Durability, atomic_write};
+
+/// Version of the file.
+const VERSION: u32 = 1;
+/// The files' extension.
+const EXTENSION: &str = "run";
+
+/// A run, as the next daemon finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    version: u32,
+    /// The project's directory.
+    pub root: PathBuf,
+    /// Its config file, if one was named.
+    pub file: Option<PathBuf>,
+    /// The run's id.
+    pub run: String,
+    /// The run's number in log records.
+    pub run_number: u32,
+    /// The caller's environment.
+    pub environment: Vec<(ByteBuf, ByteBuf)>,
+    /// Leased ports by unit and name.
+    pub ports: BTreeMap<String, BTreeMap<String, u16>>,
+    /// Units that are wanted up.
+    pub units: Vec<UnitMemory>,
+}
+
+/// A unit of a remembered run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitMemory {
+    /// Its name.
+    pub name: String,
+    /// Its life.
+    pub incarnation: u32,
+    /// Automatic restarts so far.
+    pub restarts: u32,
+    /// Whether it was ready.
+    pub ready: bool,
+    /// Whether it had ended and needs no further life.
+    pub done: bool,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// A run with nothing in it yet.
+    pub fn new(root: PathBuf, file: Option<PathBuf>, run: String, run_number: u32, capture: &Capture) -> Self {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = |text: &std::ffi::OsStr| ByteBuf::from(text.as_bytes());
+        let environment = capture.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
+        Self { version: VERSION, root, file, run, run_number, environment, ports: BTreeMap::new(), units: Vec::new() }
+    }
+
+    /// Where the memory of a project is kept.
+    pub fn path(runtime_dir: &Path, project: &str) -> PathBuf {
+        runtime_dir.join("projects").join(project).with_extension(EXTENSION)
+    }
+
+    /// Writes it. Without fsync: process facts die with the boot.
+    pub fn store(&self, path: &Path) -> io::Result<()> {
+        let bytes = rmp_serde::to_vec_named(self).map_err(io::Error::other)?;
+        atomic_write(path, &bytes, Durability::Unsynced)
+    }
+
+    /// Everything remembered in a runtime directory. What cannot be understood is set aside and told.
+    pub fn load_all(runtime_dir: &Path) -> Vec<(PathBuf, Self)> {
+        let entries = fs::read_dir(runtime_dir.join("projects")).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
+        let load = |path: PathBuf| match Self::load(&path) {
+            Ok(memory) => Some((path, memory)),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "what an earlier daemon left cannot be read");
+                None
+            }
+        };
+        paths.filter_map(load).collect()
+    }
+
+    /// The ports by checked names.
+    pub fn ports(&self) -> Ports {
+        let checked = |ports: &BTreeMap<String, u16>| -> IndexMap<Name, u16> {
+            ports.iter().filter_map(|(name, port)| Some((Name::new(name).ok()?, *port))).collect()
+        };
+        self.ports.iter().filter_map(|(unit, ports)| Some((Name::new(unit).ok()?, checked(ports)))).collect()
+    }
+
+    /// Takes note of the ports.
+    pub fn set_ports(&mut self, ports: &Ports) {
+        let plain = |ports: &IndexMap<Name, u16>| ports.iter().map(|(name, port)| (name.to_string(), *port)).collect();
+        self.ports = ports.iter().map(|(unit, ports)| (unit.to_string(), plain(ports))).collect();
+    }
+
+    fn load(path: &Path) -> io::Result<Self> {
+        let memory: Self = rmp_serde::from_slice(&fs::read(path)?).map_err(io::Error::other)?;
+        if memory.version > VERSION {
+            return Err(io::Error::other(format!("version {} is newer than this build's {VERSION}", memory.version)));
+        }
+        Ok(memory)
+    }
+}

@@ -1,0 +1,22 @@
+//! A project under supervision.
+//!
+//! ```text
+//! root ──Up, Down, Operate──▶ supervisor (actor) ──Event──▶ engine (pure)
+//!                                    ▲                         │ Effects
+//!            unit actors ─UnitReport─┘◀──spawn, Stop, Kill─────┘──▶ journal, views
+//! ```
+//!
+//! `supervisor` turns messages into engine events and carries out its effects; `environment`, `attributes`, `commands`,
+//! `reports` and `views` are pure; `ports` leases. One engine holds all units: one brain, so two restart loops never race.
+
+pub mod attributes;
+pub mod commands;
+pub mod environment;
+pub mod memory;
+mod operate;
+pub mod ports;
+pub mod reports;
+pub mod state;
+pub mod supervisor;
+pub mod units;
+pub mod views;

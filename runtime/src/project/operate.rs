@@ -1,0 +1,366 @@
+//! What operators ask of a project: up, down, start, stop, restart, signals, and what its next daemon asks after a death.
+
+use std::sync::Arc;
+
+use envctl_actors::requirement;
+use envctl_actors::unit::{Begin, UnitMessage};
+use envctl_supervisors::Name;
+use envctl_supervisors::engine::{ChildView, Desired, Event};
+use envctl_supervisors::spec::Incarnation;
+use indexmap::IndexMap;
+use tokio::time::Instant;
+
+use super::attributes::attributes;
+use super::environment::capture_from_bytes;
+use super::memory::Memory;
+use super::ports::Holder;
+use super::state::{Project, Run, Waiting};
+use super::supervisor::{Answer, DownOrder, ProjectMessage, UpOrder, environment};
+use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
+use crate::journal::events::EventKind;
+use crate::journal::new_run_id;
+use crate::leases::{LeaseOwner, lease_dir};
+use crate::nearest::nearest;
+use crate::spec::{Preset, ProjectSpec, UnitKind, UnitSpec};
+
+// === impl Project ===
+
+impl Project {
+    /// Starts units; begins a run or joins the one there is.
+    pub async fn up(&mut self, order: UpOrder) -> Result<UpReply, Refusal> {
+        let joined = self.is_running();
+        let before = self.wanted();
+        let changed = if joined { self.changed(&order.spec) } else { Vec::new() };
+        let named = check_names(&order.spec, &order.units)?;
+        self.spec = order.spec;
+        (self.capture, self.file) = (order.capture, order.file);
+        self.set_units();
+        if joined {
+            self.append(EventKind::RunJoined.event("", format!("another `up` joined the run of {}", self.spec.name)));
+        } else {
+            self.begin_run();
+        }
+        if let Err(refusal) = self.equip().await {
+            if !joined {
+                self.abandon();
+            }
+            return Err(refusal);
+        }
+        if joined {
+            self.converge(changed).await;
+        }
+        self.drive(Event::Start { ids: named, with_needs: !order.no_deps }).await;
+        self.sync_journal();
+        let started = self.wanted().into_iter().filter(|id| !before.contains(id)).map(|id| id.to_string()).collect();
+        let run = self.run.as_ref().map(|run| run.id.clone()).unwrap_or_default();
+        Ok(UpReply { project: self.spec.name.to_string(), run, joined, started })
+    }
+
+    /// Stops units, or the whole run. The answer comes when they are down.
+    pub async fn down(&mut self, order: DownOrder, reply: Answer<DownReply>) {
+        let units = match check_names(&self.spec, &order.units) {
+            Ok(units) => units,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        if self.run.is_none() {
+            let project = self.spec.name.to_string();
+            return drop(reply.send(Ok(DownReply { project, was_up: false, escaped: Vec::new() })));
+        }
+        // Stopping the last units that are wanted is stopping the run.
+        let all = self.wanted().iter().all(|id| units.contains(id)) || units.is_empty();
+        let ids = if all { Vec::new() } else { units };
+        self.waiting.push(Waiting { units: ids.clone(), reply });
+        if self.is_closing() {
+            return;
+        }
+        self.drive(Event::Stop { ids: ids.clone() }).await;
+        if order.kill {
+            self.drive(Event::Kill { ids }).await;
+        } else if let Some(timeout) = order.timeout {
+            let myself = self.myself.clone();
+            self.tasks.spawn(async move {
+                tokio::time::sleep(timeout).await;
+                let _ = myself.cast(ProjectMessage::Overdue);
+            });
+        }
+    }
+
+    /// The time given to a `down` is over.
+    pub async fn overdue(&mut self) {
+        if !self.waiting.is_empty() {
+            self.drive(Event::Kill { ids: Vec::new() }).await;
+        }
+    }
+
+    /// Start, stop or restart units of the run.
+    pub async fn operate(&mut self, verb: Verb, units: &[String]) -> Result<Accepted, Refusal> {
+        let ids = check_names(&self.spec, units)?;
+        if self.run.is_none() {
+            return Err(self.not_up());
+        }
+        let (word, event) = match verb {
+            Verb::Start => ("start", Event::Start { ids: ids.clone(), with_needs: true }),
+            Verb::Stop => ("stop", Event::Stop { ids: ids.clone() }),
+            Verb::Restart => ("restart", Event::Restart { ids: ids.clone() }),
+        };
+        let names: Vec<String> = self.names_or_all(&ids);
+        let event_text = format!("somebody asked to {word} {}", names.join(", "));
+        self.append(EventKind::OperatorAsked.event("", event_text).detail("verb", word).detail("units", names.clone()));
+        self.drive(event).await;
+        Ok(Accepted { units: names })
+    }
+
+    /// Signals units' main processes.
+    pub fn signal(&mut self, signal: i32, units: &[String]) -> Result<Accepted, Refusal> {
+        let ids = check_names(&self.spec, units)?;
+        let names: Vec<String> = self.names_or_all(&ids);
+        let text = format!("somebody asked to signal {}", names.join(", "));
+        let event = EventKind::OperatorAsked.event("", text).detail("verb", "kill");
+        self.append(event.detail("units", names.clone()).detail("signal", signal));
+        for name in &names {
+            if let Some((_, actor)) = self.units.get(name.as_str()).and_then(|unit| unit.actor.as_ref()) {
+                let _ = actor.cast(UnitMessage::Signal(signal));
+            }
+        }
+        Ok(Accepted { units: names })
+    }
+
+    /// A unit's environment as its next life would get it.
+    pub fn unit_env(&self, unit: &str, reveal: bool) -> Result<UnitEnvReply, Refusal> {
+        let ids = check_names(&self.spec, &[unit.to_owned()])?;
+        let id = &ids[0];
+        let spec = &self.spec.units[id];
+        let numbers = self.ports.numbers();
+        let no_ports = IndexMap::new();
+        let ports = numbers.get(id).unwrap_or(&no_ports);
+        let incarnation = self.engine.child(id.as_str()).and_then(|child| child.incarnation);
+        let environment = environment(self, id, spec, incarnation, ports).map_err(|error| Refusal {
+            code: "failed".to_owned(),
+            message: format!("failed to resolve the environment of {id}: {error}"),
+            hint: Some("ports and URLs are known while the project is up: `envctl up -d`".to_owned()),
+        })?;
+        let dir = match &spec.kind {
+            UnitKind::Service(program) | UnitKind::Task(program) => program.dir.clone(),
+            UnitKind::Requirement(_) => self.places.data(id),
+        };
+        Ok(UnitEnvReply { variables: environment.views(reveal), dir })
+    }
+
+    /// Length watches of units' logs.
+    pub fn logs(&mut self, units: &[String], reply: Answer<Vec<tokio::sync::watch::Receiver<envctl_actors::log_stream::Length>>>) {
+        let ids = match check_names(&self.spec, units) {
+            Ok(ids) => ids,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let wanted = |id: &Name| ids.is_empty() || ids.contains(id);
+        let logs: Vec<_> = self.units.iter().filter(|(id, _)| wanted(id)).filter_map(|(_, unit)| unit.log.clone()).collect();
+        self.tasks.spawn(async move {
+            let watches = futures::future::join_all(logs.iter().map(|log| log.length())).await;
+            let _ = reply.send(Ok(watches.into_iter().flatten().collect()));
+        });
+    }
+
+    /// Takes a run over from a daemon that died: its processes are in the table already.
+    pub async fn recover(&mut self, memory: Memory) {
+        self.capture =
+            capture_from_bytes(memory.environment.iter().map(|(name, value)| (name.to_vec(), value.to_vec())));
+        self.reset_engine();
+        let run = Run { id: memory.run.clone(), number: memory.run_number, started: Instant::now(), closing: false };
+        self.run = Some(run);
+        let holder = self.holder();
+        self.ports.readopt(&self.spec, &self.session.leases.clone(), &holder, &memory.ports());
+        if let Err(refusal) = self.equip().await {
+            tracing::error!(error = %refusal, project = %self.spec.name, "a run could not be taken over");
+            return self.abandon();
+        }
+        let names: Vec<String> = memory.units.iter().map(|unit| unit.name.clone()).collect();
+        let text = format!("a new daemon took {} over", self.spec.name);
+        self.append(EventKind::RunAdopted.event("", text).detail("units", names).detail("build", crate::BUILD));
+        self.adopt(&memory).await;
+    }
+
+    async fn adopt(&mut self, memory: &Memory) {
+        let held = self.session.processes.list().await;
+        let key = self.places.key();
+        let mut rest = Vec::new();
+        for remembered in &memory.units {
+            let Ok(id) = Name::new(&remembered.name) else { continue };
+            if !self.spec.units.contains_key(&id) {
+                continue;
+            }
+            let mine = held.iter().filter(|(tag, ..)| tag.project == key && tag.unit == id);
+            let main = mine.filter(|(tag, ..)| tag.role == envctl_actors::process::Role::Main);
+            let Some((tag, pid, _)) = main.max_by_key(|(tag, ..)| tag.incarnation) else {
+                // A finished task must not run again, and nothing else may be left down.
+                if !remembered.done {
+                    rest.push(id);
+                }
+                continue;
+            };
+            let incarnation = Incarnation(tag.incarnation);
+            self.units[&id].pid = Some(*pid);
+            self.units[&id].adopted = true;
+            let (restarts, ready) = (remembered.restarts, remembered.ready);
+            if self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok() {
+                self.drive(Event::Adopt { id, incarnation, restarts, ready }).await;
+            }
+        }
+        if !rest.is_empty() {
+            self.drive(Event::Start { ids: rest, with_needs: true }).await;
+        }
+        self.publish();
+    }
+
+    /// Ports, data directories, attributes, logs: everything a run needs before its first process.
+    async fn equip(&mut self) -> Result<(), Refusal> {
+        let before = self.last_ports();
+        let holder = self.holder();
+        let leased = self.ports.lease(&self.spec, &self.session.leases.clone(), &holder, &before);
+        let leased = leased.map_err(|error| refused(error.to_string(), "`ss -ltnp` shows who listens; another base may be given as `port`"))?;
+        for (unit, name, port) in leased {
+            let event = EventKind::PortLeased.event("", format!("{unit} got port {port}")).unit(&unit);
+            self.append(event.detail("port_name", name.to_string()).detail("port", port));
+        }
+        self.lease_data(&holder)?;
+        self.attributes = attributes(&self.spec, &self.ports.numbers(), &self.passwords);
+        self.open_logs().await
+    }
+
+    fn lease_data(&mut self, holder: &Holder) -> Result<(), Refusal> {
+        if !self.data_leases.is_empty() {
+            return Ok(());
+        }
+        for (id, unit) in &self.spec.units {
+            let UnitKind::Requirement(requirement) = &unit.kind else { continue };
+            let dir = self.places.data(id);
+            std::fs::create_dir_all(&dir).map_err(|error| refused(format!("make {}: {error}", dir.display()), "check the permissions of the state directory"))?;
+            let owner = LeaseOwner {
+                session: holder.session.clone(),
+                project: holder.project.clone(),
+                unit: id.to_string(),
+                name: "data".to_owned(),
+            };
+            let lease = lease_dir(&dir, &owner);
+            let lease = lease.map_err(|error| refused(error.to_string(), "another session runs on this data: `envctl ps --all`"))?;
+            self.data_leases.push(lease);
+            if requirement.preset == Preset::Postgres {
+                let password = requirement::password(&dir);
+                let password = password.map_err(|error| refused(format!("keep the password of {id}: {error}"), "check the permissions of the state directory"))?;
+                self.passwords.insert(id.clone(), password);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_run(&mut self) {
+        self.reset_engine();
+        let number = u32::try_from(jiff::Timestamp::now().as_second()).unwrap_or(u32::MAX);
+        self.run = Some(Run { id: new_run_id(), number, started: Instant::now(), closing: false });
+        let names: Vec<String> = self.spec.units.keys().map(ToString::to_string).collect();
+        let text = format!("{} is being started", self.spec.name);
+        self.append(EventKind::RunStarted.event("", text).detail("units", names));
+    }
+
+    /// A run that could not begin leaves nothing behind.
+    fn abandon(&mut self) {
+        self.ports.release();
+        self.data_leases.clear();
+        for unit in self.units.values_mut() {
+            if let Some(log) = unit.log.take() {
+                log.actor().stop(None);
+            }
+        }
+        self.run = None;
+        self.publish();
+    }
+
+    /// Units whose specification differs, in ways the engine does not see.
+    fn changed(&self, new: &Arc<ProjectSpec>) -> Vec<Name> {
+        let differs = |(id, unit): (&Name, &UnitSpec)| {
+            let old = self.spec.units.get(id)?;
+            // The derived form is the comparison: specs hold regular expressions, which have no equality.
+            let same = format!("{:?}{:?}", unshift(old), self.spec.env) == format!("{:?}{:?}", unshift(unit), new.env);
+            (!same && old.child == unit.child).then(|| id.clone())
+        };
+        new.units.iter().filter_map(differs).collect()
+    }
+
+    async fn converge(&mut self, changed: Vec<Name>) {
+        let specs = self.spec.units.values().map(|unit| unit.child.clone()).collect();
+        self.drive(Event::Replace { specs }).await;
+        let alive = |id: &Name| self.engine.child(id.as_str()).is_some_and(|child| child.state.is_alive());
+        let ids: Vec<Name> = changed.into_iter().filter(alive).collect();
+        if !ids.is_empty() {
+            let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            let text = format!("the configuration of {} changed", names.join(", "));
+            self.append(EventKind::ConfigChanged.event("", text).detail("units", names));
+            self.drive(Event::Restart { ids }).await;
+        }
+    }
+
+    fn wanted(&self) -> Vec<Name> {
+        let up = |child: ChildView| (child.desired == Desired::Up && self.run.is_some()).then_some(child.id);
+        self.engine.children().filter_map(up).collect()
+    }
+
+    fn names_or_all(&self, ids: &[Name]) -> Vec<String> {
+        match ids {
+            [] => self.spec.units.keys().map(ToString::to_string).collect(),
+            ids => ids.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { session: self.session.name.to_string(), project: self.places.key() }
+    }
+
+    /// The ports of the last run, from its manifest: the same URLs again where they are free.
+    fn last_ports(&self) -> super::attributes::Ports {
+        crate::journal::views::last_ports(&self.places.ports_manifest()).unwrap_or_default()
+    }
+
+    fn not_up(&self) -> Refusal {
+        Refusal {
+            code: "not-found".to_owned(),
+            message: format!("{} is not up", self.spec.name),
+            hint: Some("`envctl up -d` starts it".to_owned()),
+        }
+    }
+}
+
+/// A unit without its place in the file: moving lines changes nothing.
+fn unshift(unit: &UnitSpec) -> impl std::fmt::Debug {
+    let env: Vec<_> = unit.env.iter().map(|(name, value)| (name.clone(), value.value.to_string())).collect();
+    let kind = match &unit.kind {
+        UnitKind::Service(program) | UnitKind::Task(program) => format!("{:?} {:?}", run_text(&program.run), program.dir),
+        UnitKind::Requirement(requirement) => format!("{requirement:?}"),
+    };
+    (env, kind, unit.ports.clone(), format!("{:?} {:?}", unit.ready, unit.alive), unit.stop_signal)
+}
+
+fn run_text(run: &crate::spec::Run) -> Vec<String> {
+    match run {
+        crate::spec::Run::Shell(line) => vec!["sh".to_owned(), line.clone()],
+        crate::spec::Run::Command(elements) => elements.iter().map(|element| element.value.to_string()).collect(),
+    }
+}
+
+/// Checks names against the specification; an unknown one is refused with the nearest.
+fn check_names(spec: &ProjectSpec, names: &[String]) -> Result<Vec<Name>, Refusal> {
+    let check = |name: &String| match spec.units.get_key_value(name.as_str()) {
+        Some((id, _)) => Ok(id.clone()),
+        None => {
+            let hint = match nearest(name, spec.units.keys().map(Name::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("its units are {}", spec.units.keys().map(Name::as_str).collect::<Vec<_>>().join(", ")),
+            };
+            let message = format!("{} has no unit `{name}`", spec.name);
+            Err(Refusal { code: "not-found".to_owned(), message, hint: Some(hint) })
+        }
+    };
+    names.iter().map(check).collect()
+}
+
+fn refused(message: String, hint: &str) -> Refusal {
+    Refusal { code: "failed".to_owned(), message: format!("failed to {message}"), hint: Some(hint.to_owned()) }
+}

@@ -1,0 +1,348 @@
+//! The project supervisor: an actor round [`super::state::Project`]. Turns messages into calls, and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use envctl_actors::process::end::EnvelopeTest;
+use envctl_actors::process::exec::Runner;
+use envctl_actors::process::life::Manners;
+use envctl_actors::process::{Role, RunAs, Scope, Tag};
+use envctl_actors::requirement::actor::{Requirement, RequirementActor};
+use envctl_actors::requirement::{PresetKind, Wanted, base_env};
+use envctl_actors::service::{Service, ServiceActor};
+use envctl_actors::task::{Task, TaskActor};
+use envctl_actors::unit::{Begin, Kind, UnitActor, UnitArgs, UnitMessage, UnitReport};
+use envctl_supervisors::Name;
+use envctl_supervisors::engine::TimerKey;
+use envctl_supervisors::reason::StartError;
+use envctl_supervisors::spec::Incarnation;
+use indexmap::IndexMap;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::sync::watch;
+
+use super::attributes::postgres_names;
+use super::commands::{self, Surroundings};
+use super::environment::{Environment, path_of};
+use super::memory::Memory;
+use super::state::{Project, Session};
+use crate::control::view::ProjectView;
+use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
+use crate::journal::ProjectKey;
+use crate::places::ProjectPlaces;
+use crate::project::environment::Capture;
+use crate::spec::{Preset, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
+use crate::vars::{Patch, ProjectVars, RtVars, WireName, derived};
+
+/// The actor.
+#[derive(Debug)]
+pub struct ProjectActor;
+
+/// What it is started with.
+pub struct ProjectArgs {
+    /// What it shares with the other projects of the session.
+    pub session: Session,
+    /// Its directories.
+    pub places: ProjectPlaces,
+    /// Its journal.
+    pub key: ProjectKey,
+    /// What is to be run.
+    pub spec: Arc<ProjectSpec>,
+    /// Its config file, if one was named.
+    pub file: Option<PathBuf>,
+}
+
+/// What an `up` brings.
+#[derive(Debug)]
+pub struct UpOrder {
+    /// The configuration as it is now.
+    pub spec: Arc<ProjectSpec>,
+    /// Its file, if one was named.
+    pub file: Option<PathBuf>,
+    /// Units to start; empty: all.
+    pub units: Vec<String>,
+    /// Without what they need.
+    pub no_deps: bool,
+    /// The caller's environment.
+    pub capture: Capture,
+}
+
+/// What a `down` brings.
+#[derive(Debug)]
+pub struct DownOrder {
+    /// Units to stop; empty: the whole run.
+    pub units: Vec<String>,
+    /// Time until everything left is killed.
+    pub timeout: Option<std::time::Duration>,
+    /// Kill at once.
+    pub kill: bool,
+}
+
+/// An answer that may be a refusal.
+pub type Answer<T> = RpcReplyPort<Result<T, Refusal>>;
+
+/// What it is told.
+pub enum ProjectMessage {
+    /// Start units; begins a run or joins the one there is.
+    Up(UpOrder, Answer<UpReply>),
+    /// Stop units, or the whole run.
+    Down(DownOrder, Answer<DownReply>),
+    /// Start, stop or restart units of the run.
+    Operate(Verb, Vec<String>, Answer<Accepted>),
+    /// Signal units' main processes.
+    Signal(i32, Vec<String>, Answer<Accepted>),
+    /// A unit's environment.
+    Env(String, bool, Answer<UnitEnvReply>),
+    /// The state, now and after every change.
+    Watch(RpcReplyPort<watch::Receiver<ProjectView>>),
+    /// Its journal.
+    Key(RpcReplyPort<ProjectKey>),
+    /// Whether anything lives or will come up by itself.
+    IsActive(RpcReplyPort<bool>),
+    /// Word that a unit's log has grown.
+    Logs(Vec<String>, Answer<Vec<watch::Receiver<envctl_actors::log_stream::Length>>>),
+    /// Take a run over from a daemon that died.
+    Recover(Box<Memory>, RpcReplyPort<()>),
+    /// A unit actor speaks.
+    Unit(Name, Incarnation, UnitReport),
+    /// A timer has fired.
+    Timer(TimerKey),
+    /// The time given to a `down` is over.
+    Overdue,
+    /// What escaped the units of an ended run.
+    Swept(Vec<(Name, Vec<u32>)>),
+}
+
+// === impl ProjectActor ===
+
+impl Actor for ProjectActor {
+    type Msg = ProjectMessage;
+    type State = Project;
+    type Arguments = ProjectArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ProjectMessage>,
+        args: ProjectArgs,
+    ) -> Result<Project, ActorProcessingErr> {
+        let ProjectArgs { session, places, key, spec, file } = args;
+        Ok(Project::new(session, myself, places, key, spec, file))
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<ProjectMessage>,
+        message: ProjectMessage,
+        project: &mut Project,
+    ) -> Result<(), ActorProcessingErr> {
+        // Whoever asked may be gone: an answer that nobody takes is no error.
+        match message {
+            ProjectMessage::Up(..) | ProjectMessage::Operate(Verb::Start, ..) if project.is_closing() => {
+                project.later.push_back(message);
+            }
+            ProjectMessage::Up(order, reply) => drop(reply.send(project.up(order).await)),
+            ProjectMessage::Down(order, reply) => project.down(order, reply).await,
+            ProjectMessage::Operate(verb, units, reply) => drop(reply.send(project.operate(verb, &units).await)),
+            ProjectMessage::Signal(signal, units, reply) => drop(reply.send(project.signal(signal, &units))),
+            ProjectMessage::Env(unit, reveal, reply) => drop(reply.send(project.unit_env(&unit, reveal))),
+            ProjectMessage::Watch(reply) => drop(reply.send(project.view.subscribe())),
+            ProjectMessage::Key(reply) => drop(reply.send(project.key.clone())),
+            ProjectMessage::IsActive(reply) => drop(reply.send(project.is_active())),
+            ProjectMessage::Logs(units, reply) => project.logs(&units, reply),
+            ProjectMessage::Recover(memory, reply) => {
+                project.recover(*memory).await;
+                let _ = reply.send(());
+            }
+            ProjectMessage::Unit(id, incarnation, report) => project.reported(id, incarnation, report).await,
+            ProjectMessage::Timer(key) => project.timer(key).await,
+            ProjectMessage::Overdue => project.overdue().await,
+            ProjectMessage::Swept(escaped) => project.swept(escaped).await,
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<ProjectMessage>,
+        event: SupervisionEvent,
+        project: &mut Project,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(actor, error) = event {
+            tracing::error!(%error, "an actor of the project failed");
+            project.actor_failed(actor.get_id(), &error.to_string()).await;
+        }
+        Ok(())
+    }
+}
+
+/// Starts the actor of a unit's life, with everything resolved.
+pub(super) async fn spawn_actor(
+    project: &Project,
+    id: &Name,
+    incarnation: Incarnation,
+    begin: Begin,
+) -> Result<ActorRef<UnitMessage>, StartError> {
+    let spec = project.spec.units.get(id).expect("invariant: the engine knows only units of the specification");
+    let args = unit_args(project, id, spec, incarnation, begin)?;
+    let no_ports = IndexMap::new();
+    let numbers = project.ports.numbers();
+    let ports = numbers.get(id).unwrap_or(&no_ports);
+    match &spec.kind {
+        UnitKind::Requirement(requirement) => {
+            let kind = requirement_kind(project, id, requirement, ports)?;
+            spawn::<Requirement>(project, RequirementActor::default(), args, kind).await
+        }
+        UnitKind::Service(program) => {
+            let environment = environment(project, id, spec, Some(incarnation), ports)?;
+            let around = Surroundings { program, environment: &environment, ports, attributes: &project.attributes };
+            let command = commands::command(&program.run, around)?;
+            let kind = Service { command, asked: commands::asked(spec, around)? };
+            spawn::<Service>(project, ServiceActor::default(), args, kind).await
+        }
+        UnitKind::Task(program) => {
+            let environment = environment(project, id, spec, Some(incarnation), ports)?;
+            let around = Surroundings { program, environment: &environment, ports, attributes: &project.attributes };
+            let kind = Task { command: commands::command(&program.run, around)? };
+            spawn::<Task>(project, TaskActor::default(), args, kind).await
+        }
+    }
+}
+
+/// A unit's environment; the envelope is left out where no life is meant.
+pub(super) fn environment(
+    project: &Project,
+    id: &Name,
+    spec: &UnitSpec,
+    incarnation: Option<Incarnation>,
+    ports: &IndexMap<Name, u16>,
+) -> Result<Environment, StartError> {
+    let derived = derived(&project.spec.name, id, ports, &project.attributes);
+    let environment = Environment::of_unit(&project.spec, spec, &project.capture, derived, &project.attributes);
+    let mut environment = environment.map_err(commands::missing)?;
+    if let Some(incarnation) = incarnation {
+        let vars = project_vars(project)?.for_child(id, incarnation, ports);
+        environment.seal(vars.dump().map_err(unsealed)?);
+    }
+    Ok(environment)
+}
+
+/// Knows a unit's envelope: same session, same project directory, same unit, role `unit`; any of its lives.
+pub(super) fn envelope_test(session: &Name, root: &Path, id: &Name) -> EnvelopeTest {
+    let (session, root, id) = (session.clone(), root.to_owned(), id.clone());
+    Arc::new(move |value| {
+        let vars = std::str::from_utf8(value).ok().and_then(|text| RtVars::load(text).ok());
+        vars.is_some_and(|vars| {
+            vars.role == crate::vars::Role::Unit
+                && vars.sid.0 == session
+                && vars.proj.is_some_and(|project| project.root == root)
+                && vars.unit.is_some_and(|unit| unit.name.0 == id)
+        })
+    })
+}
+
+async fn spawn<K: Kind>(
+    project: &Project,
+    handler: UnitActor<K>,
+    args: UnitArgs,
+    kind: K,
+) -> Result<ActorRef<UnitMessage>, StartError> {
+    let started = UnitActor::<K>::spawn_linked(None, handler, (args, kind), project.myself.get_cell()).await;
+    started.map(|(actor, _)| actor).map_err(|error| StartError {
+        message: format!("start its actor: {error}"),
+        hint: None,
+        retry: true,
+    })
+}
+
+fn unit_args(
+    project: &Project,
+    id: &Name,
+    spec: &UnitSpec,
+    incarnation: Incarnation,
+    begin: Begin,
+) -> Result<UnitArgs, StartError> {
+    let unit = &project.units[id];
+    let (key, processes) = (project.places.key(), project.session.processes.clone());
+    let tag = Tag { project: key, unit: id.clone(), incarnation: incarnation.0, role: Role::Main };
+    let fifos = project.session.places.fifos(&project.places);
+    let (myself, unit_id) = (project.myself.clone(), id.clone());
+    let log = unit.log.clone().ok_or_else(|| StartError {
+        message: "open its log: the run has none".to_owned(),
+        hint: None,
+        retry: false,
+    })?;
+    Ok(UnitArgs {
+        runner: Runner::new(processes.clone(), tag.clone(), fifos),
+        tag,
+        begin,
+        processes,
+        log,
+        out: unit.out.clone(),
+        err: unit.err.clone(),
+        manners: Manners { signal: spec.stop_signal, scope: Scope::Group, proof: project.proof(id, None) },
+        report: Arc::new(move |report| {
+            let _ = myself.cast(ProjectMessage::Unit(unit_id.clone(), incarnation, report));
+        }),
+    })
+}
+
+fn requirement_kind(
+    project: &Project,
+    id: &Name,
+    requirement: &RequirementSpec,
+    ports: &IndexMap<Name, u16>,
+) -> Result<Requirement, StartError> {
+    let (database, user) = postgres_names(&project.spec, requirement);
+    let data_dir = project.places.data(id);
+    let path = path_of(&project.capture);
+    let timezone = project.capture.get(std::ffi::OsStr::new("TZ"));
+    let port = ports.get(super::attributes::PORT_NAME).copied().ok_or_else(|| StartError {
+        message: "find its leased port".to_owned(),
+        hint: None,
+        retry: false,
+    })?;
+    let wanted = Wanted {
+        preset: match requirement.preset {
+            Preset::Postgres => PresetKind::Postgres,
+            Preset::Redis => PresetKind::Redis,
+        },
+        version: requirement.version.clone(),
+        database,
+        user,
+        password: project.passwords.get(id).cloned().unwrap_or_default(),
+        port,
+        env: requirement_env(project, id, ports, base_env(&path, &data_dir, timezone.map(|value| value.as_os_str())))?,
+        data_dir,
+        run_as: RunAs::Caller,
+    };
+    Ok(Requirement { wanted, path })
+}
+
+/// A requirement starts from an empty environment, but carries the envelope like every child.
+fn requirement_env(
+    project: &Project,
+    id: &Name,
+    ports: &IndexMap<Name, u16>,
+    mut env: std::collections::BTreeMap<std::ffi::OsString, std::ffi::OsString>,
+) -> Result<std::collections::BTreeMap<std::ffi::OsString, std::ffi::OsString>, StartError> {
+    let incarnation = project.engine.child(id.as_str()).and_then(|child| child.incarnation).unwrap_or(Incarnation(0));
+    let (name, value) = project_vars(project)?.for_child(id, incarnation, ports).dump().map_err(unsealed)?;
+    env.insert(name.into(), value.into());
+    Ok(env)
+}
+
+fn project_vars(project: &Project) -> Result<RtVars, StartError> {
+    let socket = project.session.places.socket().map_err(|error| StartError {
+        message: error.to_string(),
+        hint: None,
+        retry: false,
+    })?;
+    Ok(RtVars::new(project.session.name.clone(), socket).update(Patch {
+        proj: Some(ProjectVars { name: WireName(project.spec.name.clone()), root: project.spec.root.clone() }),
+        run: project.run.as_ref().map(|run| run.id.clone()),
+        ..Patch::default()
+    }))
+}
+
+fn unsealed(error: crate::vars::VarsError) -> StartError {
+    StartError { message: format!("write its envelope: {error}"), hint: None, retry: false }
+}

@@ -1,0 +1,82 @@
+//! What the supervisor knows of a unit beside the engine's word.
+
+use std::path::PathBuf;
+
+use envctl_actors::log_stream::LogStream;
+use envctl_actors::unit::UnitMessage;
+use envctl_supervisors::engine::{Report, Time, What};
+use envctl_supervisors::spec::Incarnation;
+use ractor::ActorRef;
+
+use super::reports;
+
+/// One unit's run-time facts.
+#[derive(Debug)]
+pub struct Unit {
+    /// The actor of its present life.
+    pub actor: Option<(Incarnation, ActorRef<UnitMessage>)>,
+    /// Its log stream, while the run lasts.
+    pub log: Option<LogStream>,
+    /// FIFO for standard output.
+    pub out: PathBuf,
+    /// FIFO for standard error.
+    pub err: PathBuf,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// When it entered its state, RFC 3339.
+    pub since: String,
+    /// The engine's time for `since`, to see a change.
+    pub since_engine: Option<Time>,
+    /// What a probe last said while nothing followed from it.
+    pub cause: Option<String>,
+    /// What to do about its state.
+    pub hint: Option<String>,
+    /// Processes that could not be ended.
+    pub escaped: Vec<u32>,
+    /// Whether its life was taken over from a daemon that died.
+    pub adopted: bool,
+    /// How often its actor failed in this life.
+    pub actor_failures: u32,
+}
+
+// === impl Unit ===
+
+impl Unit {
+    /// A unit that has not lived yet.
+    pub fn new(out: PathBuf, err: PathBuf, now: String) -> Self {
+        Self {
+            actor: None,
+            log: None,
+            out,
+            err,
+            pid: None,
+            since: now,
+            since_engine: None,
+            cause: None,
+            hint: None,
+            escaped: Vec::new(),
+            adopted: false,
+            actor_failures: 0,
+        }
+    }
+
+    /// The actor of this very life.
+    pub fn actor_of(&self, incarnation: Incarnation) -> Option<&ActorRef<UnitMessage>> {
+        self.actor.as_ref().filter(|(life, _)| *life == incarnation).map(|(_, actor)| actor)
+    }
+
+    /// Takes note of a report: what was true of the state before is not true any more.
+    pub fn note(&mut self, report: &Report) {
+        match report.what {
+            What::Starting | What::Restarting => {
+                (self.cause, self.hint, self.adopted, self.actor_failures) = (None, None, false, 0);
+            }
+            What::Ready | What::Done | What::Stopped | What::Adopted => (self.cause, self.hint) = (None, None),
+            What::StartFailed { .. } | What::Failed | What::GaveUp { .. } => {
+                self.cause = None;
+                self.hint = reports::hint(report).or(self.hint.take());
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A project as clients see it. Pure: engine and facts in, views out.
+
+use std::path::Path;
+
+use envctl_supervisors::engine::{self, ChildState, ChildView};
+
+use super::reports::exit_view;
+use super::units::Unit;
+use crate::control::view::{Desired, PortView, ProjectState, ProjectView, UnitState, UnitView};
+use crate::spec::UnitSpec;
+
+/// What a view is made of, beside the engine's word.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// What was configured.
+    pub spec: &'a UnitSpec,
+    /// What the supervisor knows.
+    pub unit: &'a Unit,
+}
+
+/// One unit.
+pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) -> UnitView {
+    let Sources { spec, unit } = sources;
+    let state = unit_state(&child.state);
+    let probed = spec.ready.is_some() || matches!(spec.kind, crate::spec::UnitKind::Requirement(_));
+    UnitView {
+        name: child.id.to_string(),
+        kind: spec.kind.as_str().to_owned(),
+        state,
+        desired: match child.desired {
+            engine::Desired::Up => Desired::Up,
+            engine::Desired::Down => Desired::Down,
+        },
+        ready: state == UnitState::Ready || (state == UnitState::Running && !probed),
+        probed,
+        pid: unit.pid,
+        incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
+        restarts: child.restarts,
+        since: unit.since.clone(),
+        exit: child.last_exit.as_ref().map(exit_view),
+        group: None,
+        ports,
+        blocked_by: child.blocked_by.iter().map(ToString::to_string).collect(),
+        cause: unit.cause.clone().or_else(|| child.cause.as_ref().map(ToString::to_string)),
+        hint: unit.hint.clone(),
+        critical: spec.child.critical,
+        cpu_ms: None,
+        memory: None,
+        adopted: unit.adopted,
+        escaped: unit.escaped.clone(),
+        degraded: false,
+    }
+}
+
+/// The whole project.
+pub fn project_view(name: &str, root: &Path, run: Option<String>, stopping: bool, units: Vec<UnitView>) -> ProjectView {
+    let state = project_state(stopping, &units);
+    ProjectView { name: name.to_owned(), root: root.to_owned(), run, state, units }
+}
+
+/// Sums the units up.
+pub fn project_state(stopping: bool, units: &[UnitView]) -> ProjectState {
+    let alive = |unit: &UnitView| {
+        matches!(unit.state, UnitState::Starting | UnitState::Running | UnitState::Ready | UnitState::Stopping)
+    };
+    let wanted = || units.iter().filter(|unit| unit.desired == Desired::Up);
+    if units.iter().all(|unit| unit.desired == Desired::Down) {
+        return if stopping || units.iter().any(alive) { ProjectState::Stopping } else { ProjectState::Down };
+    }
+    if wanted().any(|unit| unit.state == UnitState::Failed && unit.critical) {
+        return ProjectState::Failed;
+    }
+    if wanted().any(|unit| unit.state == UnitState::Failed) {
+        return ProjectState::Degraded;
+    }
+    if wanted().all(UnitView::is_settled) { ProjectState::Up } else { ProjectState::Starting }
+}
+
+fn unit_state(state: &ChildState) -> UnitState {
+    match state {
+        ChildState::Pending => UnitState::Pending,
+        ChildState::Starting => UnitState::Starting,
+        ChildState::Running => UnitState::Running,
+        ChildState::Ready => UnitState::Ready,
+        ChildState::Stopping => UnitState::Stopping,
+        ChildState::Backoff { .. } => UnitState::Backoff,
+        ChildState::Stopped => UnitState::Stopped,
+        ChildState::Done => UnitState::Done,
+        ChildState::Failed => UnitState::Failed,
+    }
+}

@@ -1,0 +1,407 @@
+//! The root actor.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envctl_actors::log_stream::Pump;
+use envctl_actors::process::Processes;
+use envctl_actors::registry::Registry;
+use envctl_supervisors::Name;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::config;
+use crate::control::wire::{DownReply, Refusal};
+use crate::journal::Journal;
+use crate::journal::views::Facts;
+use crate::leases::Leases;
+use crate::places::Places;
+use crate::project::memory::Memory;
+use crate::project::state::Session;
+use crate::project::supervisor::{DownOrder, ProjectActor, ProjectArgs, ProjectMessage};
+use crate::spec::ProjectSpec;
+
+/// The root as others use it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Root {
+    actor: ActorRef<RootMessage>,
+}
+
+/// What the root is started with.
+#[derive(Debug)]
+pub struct RootArgs {
+    /// The session's name.
+    pub name: Name,
+    /// Its directories.
+    pub places: Arc<Places>,
+    /// The machine's leases.
+    pub leases: Arc<Leases>,
+    /// The connection to heart.
+    pub heart: UnixStream,
+    /// End by itself after so long without runs and clients.
+    pub idle_after: Option<Duration>,
+    /// Set when the session has ended.
+    pub ended: watch::Sender<Life>,
+}
+
+/// Whether a session lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It does.
+    Living,
+    /// It ended in order.
+    Ended,
+    /// A part of it failed: a new daemon takes over what it left.
+    Failed,
+}
+
+/// A project as the root knows it.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Its name.
+    pub name: Name,
+    /// Its directory.
+    pub root: PathBuf,
+    /// Its supervisor.
+    pub actor: ActorRef<ProjectMessage>,
+}
+
+/// What the root is told.
+#[derive(Debug)]
+pub enum RootMessage {
+    /// The project of this specification; it is made if it is new.
+    Project(Arc<ProjectSpec>, Option<PathBuf>, RpcReplyPort<Result<Project, Refusal>>),
+    /// All projects.
+    Projects(RpcReplyPort<Vec<Project>>),
+    /// Take over what an earlier daemon left.
+    Recover(RpcReplyPort<()>),
+    /// A client has come (`true`) or gone.
+    Client(bool),
+    /// A project has come to rest.
+    Quiet,
+    /// Time to look whether anything still needs this session.
+    IdleCheck,
+    /// Nothing needs it: said by the task that looked.
+    Idle(bool),
+    /// Stop everything in order, then end.
+    Shutdown(RpcReplyPort<Vec<(String, Vec<u32>)>>),
+    /// Everything is down.
+    Down(Vec<DownReply>),
+    /// Heart's pid.
+    HeartPid(RpcReplyPort<Option<u32>>),
+    /// The session's journal.
+    Journal(RpcReplyPort<Journal>),
+}
+
+/// The actor.
+#[derive(Debug)]
+struct RootActor;
+
+/// Its state.
+struct State {
+    session: Session,
+    projects: BTreeMap<PathBuf, Project>,
+    clients: usize,
+    idle_after: Option<Duration>,
+    idle_timer: Option<AbortHandle>,
+    shutdown: Option<Vec<RpcReplyPort<Vec<(String, Vec<u32>)>>>>,
+    ended: watch::Sender<Life>,
+    tasks: JoinSet<()>,
+    /// Ends with the root.
+    _pump: Pump,
+}
+
+// === impl Root ===
+
+impl Root {
+    /// Starts a root and its system actors.
+    pub async fn start(args: RootArgs) -> Result<Self, ractor::SpawnErr> {
+        let (actor, _) = Actor::spawn(None, RootActor, args).await?;
+        Ok(Self { actor })
+    }
+
+    /// The project of this specification.
+    pub async fn project(&self, spec: Arc<ProjectSpec>, file: Option<PathBuf>) -> Result<Project, Refusal> {
+        self.ask(|reply| RootMessage::Project(spec, file, reply)).await?
+    }
+
+    /// All projects.
+    pub async fn projects(&self) -> Result<Vec<Project>, Refusal> {
+        self.ask(RootMessage::Projects).await
+    }
+
+    /// Takes over what an earlier daemon left.
+    pub async fn recover(&self) -> Result<(), Refusal> {
+        self.ask(RootMessage::Recover).await
+    }
+
+    /// Stops everything in order, then ends the session. Gives what could not be ended.
+    pub async fn shutdown(&self) -> Result<Vec<(String, Vec<u32>)>, Refusal> {
+        self.ask(RootMessage::Shutdown).await
+    }
+
+    /// Heart's pid.
+    pub async fn heart_pid(&self) -> Option<u32> {
+        self.ask(RootMessage::HeartPid).await.ok().flatten()
+    }
+
+    /// The session's journal.
+    pub async fn journal(&self) -> Result<Journal, Refusal> {
+        self.ask(RootMessage::Journal).await
+    }
+
+    /// Counts a client in or out.
+    pub fn client(&self, here: bool) {
+        // A root that is gone counts nobody.
+        let _ = self.actor.cast(RootMessage::Client(here));
+    }
+
+    /// The actor, as the supervisor of the gateway's.
+    pub fn cell(&self) -> ractor::ActorCell {
+        self.actor.get_cell()
+    }
+
+    async fn ask<T: Send + 'static>(&self, message: impl FnOnce(RpcReplyPort<T>) -> RootMessage) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.cast(message(reply.into())).map_err(|_| shutting_down())?;
+        answer.await.map_err(|_| shutting_down())
+    }
+}
+
+/// The refusal of a session that ends.
+pub(crate) fn shutting_down() -> Refusal {
+    Refusal {
+        code: "shutting-down".to_owned(),
+        message: "the session is shutting down".to_owned(),
+        hint: Some("try again: the next command starts a new daemon".to_owned()),
+    }
+}
+
+// === impl RootActor ===
+
+impl Actor for RootActor {
+    type Msg = RootMessage;
+    type State = State;
+    type Arguments = RootArgs;
+
+    async fn pre_start(&self, myself: ActorRef<RootMessage>, args: RootArgs) -> Result<State, ActorProcessingErr> {
+        let RootArgs { name, places, leases, heart, idle_after, ended } = args;
+        let registry = Registry::start(myself.get_cell()).await?;
+        let (journal, _) = Journal::start_linked(myself.get_cell()).await?;
+        let processes = Processes::start(heart, myself.get_cell()).await?;
+        let pump = Pump::start()?;
+        let quiet = myself.clone();
+        let session = Session {
+            name,
+            places,
+            processes,
+            pump: pump.handle(),
+            journal,
+            registry,
+            leases,
+            quiet: Arc::new(move || drop(quiet.cast(RootMessage::Quiet))),
+        };
+        let mut state = State {
+            session,
+            projects: BTreeMap::new(),
+            clients: 0,
+            idle_after,
+            idle_timer: None,
+            shutdown: None,
+            ended,
+            tasks: JoinSet::new(),
+            _pump: pump,
+        };
+        state.arm_idle(&myself);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RootMessage>,
+        message: RootMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RootMessage::Project(spec, file, reply) => drop(reply.send(state.project(&myself, spec, file).await)),
+            RootMessage::Projects(reply) => drop(reply.send(state.projects.values().cloned().collect())),
+            RootMessage::Recover(reply) => {
+                state.recover(&myself).await;
+                let _ = reply.send(());
+            }
+            RootMessage::Client(true) => {
+                state.clients += 1;
+                state.disarm_idle();
+            }
+            RootMessage::Client(false) => {
+                state.clients = state.clients.saturating_sub(1);
+                state.arm_idle(&myself);
+            }
+            RootMessage::Quiet => state.arm_idle(&myself),
+            RootMessage::IdleCheck => state.check_idle(&myself),
+            RootMessage::Idle(true) if state.clients == 0 => myself.stop(None),
+            RootMessage::Idle(_) => {}
+            RootMessage::Shutdown(reply) => state.shut_down(&myself, reply),
+            RootMessage::Down(replies) => {
+                state.answer_shutdown(replies);
+                myself.stop(None);
+            }
+            RootMessage::Journal(reply) => drop(reply.send(state.session.journal.clone())),
+            RootMessage::HeartPid(reply) => state.tell_heart_pid(reply),
+        }
+        while state.tasks.try_join_next().is_some() {}
+        Ok(())
+    }
+
+    /// A system actor that fails takes the session with it: heart then starts a new daemon, which takes everything over.
+    /// A project supervisor that fails is made anew by the same way back.
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<RootMessage>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(actor, error) = event {
+            tracing::error!(actor = %actor.get_id(), %error, "an actor of the session failed: the daemon starts anew");
+            state.ended.send_replace(Life::Failed);
+            myself.stop(None);
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<RootMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        state.ended.send_if_modified(|life| {
+            let ended = *life == Life::Living;
+            if ended {
+                *life = Life::Ended;
+            }
+            ended
+        });
+        Ok(())
+    }
+}
+
+// === impl State ===
+
+impl State {
+    async fn project(
+        &mut self,
+        myself: &ActorRef<RootMessage>,
+        spec: Arc<ProjectSpec>,
+        file: Option<PathBuf>,
+    ) -> Result<Project, Refusal> {
+        if self.shutdown.is_some() {
+            return Err(shutting_down());
+        }
+        if let Some(project) = self.projects.get(&spec.root) {
+            return Ok(project.clone());
+        }
+        let (name, root) = (spec.name.clone(), spec.root.clone());
+        let failed = |error: String| Refusal {
+            code: "failed".to_owned(),
+            message: format!("failed to set up {}: {error}", spec.name),
+            hint: Some("`envctl show-state` prints the paths; check their permissions".to_owned()),
+        };
+        let places = self.session.places.for_project(&root, &name).map_err(|error| failed(error.to_string()))?;
+        let opened = self.session.journal.open(&places, Facts::of(&spec, &places)).await;
+        let (key, _) = opened.map_err(|error| failed(error.to_string()))?;
+        let args = ProjectArgs { session: self.session.clone(), places, key, spec: spec.clone(), file };
+        let (actor, _) = ProjectActor::spawn_linked(None, ProjectActor, args, myself.get_cell())
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let project = Project { name, root: root.clone(), actor };
+        self.projects.insert(root, project.clone());
+        Ok(project)
+    }
+
+    async fn recover(&mut self, myself: &ActorRef<RootMessage>) {
+        for (path, memory) in Memory::load_all(self.session.places.runtime_dir()) {
+            let source = config::discover(&memory.root, memory.file.as_deref());
+            let loaded = source.and_then(|source| config::load(&source));
+            let spec = match loaded {
+                Ok(loaded) => Arc::new(loaded.spec),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "a run cannot be taken over: its configuration is not valid");
+                    continue;
+                }
+            };
+            match self.project(myself, spec, memory.file.clone()).await {
+                Ok(project) => {
+                    let (reply, done) = oneshot::channel();
+                    let _ = project.actor.cast(ProjectMessage::Recover(Box::new(memory), reply.into()));
+                    let _ = done.await;
+                }
+                Err(error) => tracing::error!(%error, "a run cannot be taken over"),
+            }
+        }
+    }
+
+    fn arm_idle(&mut self, myself: &ActorRef<RootMessage>) {
+        self.disarm_idle();
+        if let Some(after) = self.idle_after.filter(|_| self.clients == 0) {
+            let myself = myself.clone();
+            self.idle_timer = Some(self.tasks.spawn(async move {
+                tokio::time::sleep(after).await;
+                let _ = myself.cast(RootMessage::IdleCheck);
+            }));
+        }
+    }
+
+    fn disarm_idle(&mut self) {
+        if let Some(timer) = self.idle_timer.take() {
+            timer.abort();
+        }
+    }
+
+    fn check_idle(&mut self, myself: &ActorRef<RootMessage>) {
+        if self.clients > 0 || self.shutdown.is_some() {
+            return;
+        }
+        let (myself, projects) = (myself.clone(), self.projects.values().cloned().collect::<Vec<_>>());
+        self.tasks.spawn(async move {
+            let active = futures::future::join_all(projects.iter().map(|project| async {
+                let (reply, answer) = oneshot::channel();
+                let _ = project.actor.cast(ProjectMessage::IsActive(reply.into()));
+                answer.await.unwrap_or(false)
+            }));
+            let idle = !active.await.into_iter().any(|active| active);
+            let _ = myself.cast(RootMessage::Idle(idle));
+        });
+    }
+
+    fn shut_down(&mut self, myself: &ActorRef<RootMessage>, reply: RpcReplyPort<Vec<(String, Vec<u32>)>>) {
+        if let Some(waiting) = &mut self.shutdown {
+            return waiting.push(reply);
+        }
+        self.shutdown = Some(vec![reply]);
+        let (myself, projects) = (myself.clone(), self.projects.values().cloned().collect::<Vec<_>>());
+        self.tasks.spawn(async move {
+            let downs = futures::future::join_all(projects.iter().map(|project| async {
+                let (reply, answer) = oneshot::channel();
+                let order = DownOrder { units: Vec::new(), timeout: None, kill: false };
+                let _ = project.actor.cast(ProjectMessage::Down(order, reply.into()));
+                answer.await.ok().and_then(Result::ok)
+            }));
+            let replies = downs.await.into_iter().flatten().collect();
+            let _ = myself.cast(RootMessage::Down(replies));
+        });
+    }
+
+    fn answer_shutdown(&mut self, replies: Vec<DownReply>) {
+        let escaped: Vec<(String, Vec<u32>)> = replies.into_iter().flat_map(|reply| reply.escaped).collect();
+        for reply in self.shutdown.take().into_iter().flatten() {
+            let _ = reply.send(escaped.clone());
+        }
+    }
+
+    fn tell_heart_pid(&mut self, reply: RpcReplyPort<Option<u32>>) {
+        let processes = self.session.processes.clone();
+        self.tasks.spawn(async move {
+            let _ = reply.send(processes.heart_pid().await);
+        });
+    }
+}

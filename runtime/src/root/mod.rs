@@ -1,0 +1,14 @@
+//! The root of a session: supervises its system actors and its projects.
+//!
+//! ```text
+//! root ── registry, journal, process table, pump (a thread), projects
+//!   ▲
+//! gateway (one task per client) asks the root for a project and then talks to the project itself
+//! ```
+//!
+//! The root finds projects, counts who is there, and ends the session in order. It decides nothing about units.
+
+mod actor;
+
+pub use actor::{Life, Project, Root, RootArgs, RootMessage};
+pub(crate) use actor::shutting_down;

@@ -1,0 +1,172 @@
+//! Starts a session's daemon on first need: exactly one, however many ask at the same moment.
+//!
+//! ```text
+//! connect ──answers──▶ done
+//!    └─ nobody ─▶ lock start.lock ─▶ connect again ─▶ spawn heart ─▶ wait for the daemon's word on a pipe ─▶ connect
+//! ```
+
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use envctl_actors::process::sys::child::{self, ChildFile, Spawn};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::serve::{HEART_READY_FD, HEART_SUBCOMMAND, Inner};
+use crate::control::client::{Client, ClientError};
+use crate::places::Places;
+
+/// Bytes of the daemon's log shown when it does not come up.
+const LOG_TAIL_BYTES: u64 = 2048;
+/// Copies of descriptors are made above every number a child is promised.
+const COPY_FLOOR: i32 = 16;
+
+/// How a daemon is started.
+#[derive(Debug, Clone)]
+pub struct LaunchOptions {
+    /// The `envctl` binary.
+    pub program: PathBuf,
+    /// Everything together takes at most this long.
+    pub deadline: Duration,
+}
+
+/// Why there is no daemon to talk to.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// There is one, but it cannot be talked to.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// It ended before it listened.
+    #[error("the daemon ended before it listened{}", said(.tail))]
+    Died {
+        /// The end of its log.
+        tail: String,
+    },
+    /// It took too long.
+    #[error("the daemon did not listen within {0:?}")]
+    Timeout(Duration),
+    /// A directory is not to be trusted.
+    #[error(transparent)]
+    Places(#[from] crate::places::PlacesError),
+    /// The system said no.
+    #[error("start the daemon: {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A client of the session's daemon, which is started if nobody answers.
+pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Client, LaunchError> {
+    let socket = places.socket()?;
+    let until = Instant::now() + options.deadline;
+    match Client::connect(&socket, options.deadline).await {
+        Err(ClientError::NotRunning { .. }) => {}
+        answered => return Ok(answered?),
+    }
+    let late = || LaunchError::Timeout(options.deadline);
+    let _starting = timeout_at(until, lock_start(places.start_lock())).await.map_err(|_| late())??;
+    // Whoever held the lock before us has probably started it.
+    match Client::connect(&socket, until - Instant::now()).await {
+        Err(ClientError::NotRunning { .. }) => {}
+        answered => return Ok(answered?),
+    }
+    let log_start = std::fs::metadata(places.daemon_log()).map_or(0, |meta| meta.len());
+    let ready = spawn_heart(places, &options.program)?;
+    let listening = timeout_at(until, heard(ready)).await.map_err(|_| late())??;
+    if !listening {
+        return Err(LaunchError::Died { tail: tail(&places.daemon_log(), log_start) });
+    }
+    Ok(Client::connect(&socket, until - Instant::now()).await?)
+}
+
+/// The arguments of a daemon that serves in the foreground, under a heart in the foreground.
+pub fn foreground_arguments(places: &Places, program: &Path) -> Vec<OsString> {
+    Inner::new(places, program, true).to_args()
+}
+
+async fn lock_start(path: PathBuf) -> Result<File, LaunchError> {
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        file.lock()?;
+        Ok::<_, io::Error>(file)
+    });
+    let locked = locked.await.map_err(|error| failed("lock start.lock")(io::Error::other(error)))?;
+    locked.map_err(failed("lock start.lock"))
+}
+
+/// Starts heart in a session of its own, with nothing of ours but a pipe on which the daemon says that it listens.
+fn spawn_heart(places: &Places, program: &Path) -> Result<OwnedFd, LaunchError> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe")(errno.into()))?;
+    let high = fcntl(&write, FcntlArg::F_DUPFD_CLOEXEC(COPY_FLOOR)).map_err(|errno| failed("copy a pipe")(errno.into()))?;
+    let high = child::inherited(high).ok_or_else(|| failed("copy a pipe")(io::Error::other("it is closed")))?;
+    // Whatever a caller's shell has open must not be held by a daemon for ever.
+    child::close_on_exec_from(3).map_err(failed("close what was inherited"))?;
+    let spawn = heart_plan(places, program, &high).map_err(failed("name its files"))?;
+    child::spawn(&spawn).map_err(failed("run it"))?;
+    Ok(read)
+}
+
+fn heart_plan(places: &Places, program: &Path, ready: &OwnedFd) -> io::Result<Spawn> {
+    let append = (OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT).bits();
+    let open = |fd, path: &Path, flags| {
+        Ok::<_, io::Error>(ChildFile::Open { fd, path: child::c_string(path.as_os_str())?, flags })
+    };
+    let log = places.daemon_log();
+    let program_text = child::c_string(program.as_os_str())?;
+    let args = Inner::new(places, program, false).to_args();
+    let mut argv = vec![program_text.clone(), CString::new(HEART_SUBCOMMAND)?];
+    for arg in args {
+        argv.push(child::c_string(&arg)?);
+    }
+    Ok(Spawn {
+        program: program_text,
+        argv,
+        env: Vec::new(),
+        dir: CString::from(c"/"),
+        files: vec![
+            ChildFile::Copy { fd: HEART_READY_FD, from: ready.as_raw_fd() },
+            open(0, Path::new("/dev/null"), OFlag::O_RDONLY.bits())?,
+            open(1, &log, append)?,
+            open(2, &log, append)?,
+        ],
+    })
+}
+
+/// Whether the daemon says that it listens; `false`: every holder of the pipe is gone.
+async fn heard(ready: OwnedFd) -> Result<bool, LaunchError> {
+    let read = async {
+        let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(ready)?;
+        let mut word = [0; 1];
+        Ok::<_, io::Error>(pipe.read(&mut word).await? > 0)
+    };
+    read.await.map_err(failed("wait for it"))
+}
+
+fn tail(log: &Path, from: u64) -> String {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(from.max(length.saturating_sub(LOG_TAIL_BYTES))))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    read().unwrap_or_default()
+}
+
+fn said(tail: &str) -> String {
+    if tail.is_empty() { String::new() } else { format!("; its last words:\n{tail}") }
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> LaunchError {
+    move |source| LaunchError::Io { what, source }
+}

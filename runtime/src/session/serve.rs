@@ -1,0 +1,204 @@
+//! The inner processes of a session: heart, the daemon, and the exec stub. Not commands for people.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use envctl_actors::process::heart::keeper::{DAEMON_READY_FD, DAEMON_SOCKET_FD, DaemonCommand};
+use envctl_actors::process::heart::run::{End, as_process};
+use envctl_actors::process::heart::stub;
+use envctl_actors::process::sys::child;
+use envctl_supervisors::Name;
+use nix::sys::stat::{Mode, umask};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Session, SessionError, SessionOptions, Spawner, lock};
+use crate::places::{Places, PlacesInput};
+use crate::root::Life;
+
+/// The hidden subcommand of heart.
+pub const HEART_SUBCOMMAND: &str = "heart";
+/// The hidden subcommand of the daemon.
+pub const DAEMON_SUBCOMMAND: &str = "daemon-serve";
+/// Where heart finds the pipe on which the first daemon says that it listens.
+pub const HEART_READY_FD: i32 = 3;
+/// An idle daemon ends after this time without runs and clients.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+/// Threads that run actors; the work is waiting.
+const WORKERS: usize = 2;
+/// The daemon meant to end.
+const EXIT_DONE: u8 = 0;
+/// Another daemon serves this session.
+const EXIT_SERVED: u8 = 2;
+/// The daemon failed: heart starts it again.
+const EXIT_FAILED: u8 = 70;
+
+/// What an inner process is told: everything, for it reads no environment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Inner {
+    session: String,
+    runtime_dir: Option<PathBuf>,
+    state_home: PathBuf,
+    state_override: Option<PathBuf>,
+    program: PathBuf,
+    foreground: bool,
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// What the inner processes of this session are told.
+    pub fn new(places: &Places, program: &Path, foreground: bool) -> Self {
+        let PlacesInput { session, runtime_dir, state_home, state_override, .. } = places.input().clone();
+        Self {
+            session: session.to_string(),
+            runtime_dir,
+            state_home,
+            state_override,
+            program: program.to_owned(),
+            foreground,
+        }
+    }
+
+    /// As arguments.
+    pub fn to_args(&self) -> Vec<OsString> {
+        let text = serde_json::to_string(self).expect("invariant: paths from arguments and variables are checked as text");
+        vec![text.into()]
+    }
+
+    fn from_args(args: &[OsString]) -> Option<Self> {
+        serde_json::from_str(args.first()?.to_str()?).ok()
+    }
+
+    fn places(&self) -> Result<Places, String> {
+        let input = PlacesInput {
+            uid: nix::unistd::geteuid().as_raw(),
+            session: Name::new(&self.session).map_err(|error| error.to_string())?,
+            runtime_dir: self.runtime_dir.clone(),
+            state_home: self.state_home.clone(),
+            state_override: self.state_override.clone(),
+        };
+        Places::resolve(&input).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs heart as this process.
+pub fn heart_main(args: Vec<OsString>) -> ExitCode {
+    child::ensure_standard_files();
+    let Some(inner) = Inner::from_args(&args) else { return told("heart is not started by hand") };
+    let ready = if inner.foreground { None } else { child::inherited(HEART_READY_FD) };
+    forget_caller();
+    let places = match inner.places() {
+        Ok(places) => places,
+        Err(error) => return told(&error),
+    };
+    let _lock = match lock(&places.heart_lock()) {
+        Ok(lock) => lock,
+        Err(error) => return told(&error.to_string()),
+    };
+    let command = DaemonCommand {
+        program: inner.program.clone(),
+        args: std::iter::once(OsString::from(DAEMON_SUBCOMMAND)).chain(inner.to_args()).collect(),
+        env: Vec::new(),
+        log: (!inner.foreground).then(|| places.daemon_log()),
+        ready,
+    };
+    match as_process(command) {
+        Ok(End::Finished(code)) => ExitCode::from(u8::try_from(code).unwrap_or(EXIT_FAILED)),
+        Ok(End::GaveUp) => ExitCode::from(EXIT_FAILED),
+        Err(error) => told(&format!("heart stopped: {error}")),
+    }
+}
+
+/// Runs the daemon as this process.
+pub fn daemon_main(args: Vec<OsString>) -> ExitCode {
+    let Some(inner) = Inner::from_args(&args) else { return told("the daemon is not started by hand") };
+    let heart = child::inherited(DAEMON_SOCKET_FD).map(UnixStream::from);
+    let ready = child::inherited(DAEMON_READY_FD).map(fs::File::from);
+    let Some(heart) = heart else { return told("the daemon is started by heart") };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let served = match (runtime, inner.places()) {
+        (Ok(runtime), Ok(places)) => runtime.block_on(serve(inner, places, heart, ready)),
+        (Err(error), _) => Err(error.to_string()),
+        (_, Err(error)) => Err(error),
+    };
+    match served {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => told(&error),
+    }
+}
+
+/// Runs the exec stub as this process; it becomes the program.
+pub fn exec_stub_main(args: Vec<OsString>) -> ExitCode {
+    ExitCode::from(stub::main(args))
+}
+
+async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs::File>) -> Result<u8, String> {
+    let idle_after = (!inner.foreground).then_some(IDLE_AFTER);
+    let options = SessionOptions { places, spawner: Spawner::Heart(heart), idle_after };
+    let mut session = match Session::start(options).await {
+        Ok(session) => session,
+        Err(SessionError::Locked(path)) => {
+            tracing::warn!(path = %path.display(), "another daemon serves this session");
+            return Ok(EXIT_SERVED);
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    tracing::info!(socket = %session.socket().display(), pid = std::process::id(), "daemon listens");
+    if let Some(mut ready) = ready {
+        // A launcher that is gone has nobody to tell.
+        let _ = ready.write_all(b"1");
+    }
+    let mut term = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut int = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let life = loop {
+        tokio::select! {
+            life = session.wait() => break life,
+            _ = term.recv() => session.end(),
+            _ = int.recv() => session.end(),
+        }
+    };
+    Ok(if life == Life::Failed { EXIT_FAILED } else { EXIT_DONE })
+}
+
+/// Whoever typed the first command leaves no trace on what runs for days: mask, niceness and limits are the machine's.
+fn forget_caller() {
+    umask(Mode::from_bits_truncate(0o022));
+    child::reset_nice();
+    for (resource, soft, hard) in machine_limits() {
+        if let Err(error) = child::set_limit(resource, soft, hard) {
+            tracing::debug!(resource, %error, "a limit stays as it is");
+        }
+    }
+}
+
+/// The limits of process 1 (proc_pid_limits(5)), which are those of a fresh login.
+fn machine_limits() -> Vec<(u32, u64, u64)> {
+    const NAMES: [(&str, u32); 6] = [
+        ("Max cpu time", nix::libc::RLIMIT_CPU),
+        ("Max file size", nix::libc::RLIMIT_FSIZE),
+        ("Max data size", nix::libc::RLIMIT_DATA),
+        ("Max stack size", nix::libc::RLIMIT_STACK),
+        ("Max address space", nix::libc::RLIMIT_AS),
+        ("Max open files", nix::libc::RLIMIT_NOFILE),
+    ];
+    let text = fs::read_to_string("/proc/1/limits").unwrap_or_default();
+    let value = |text: &str| if text == "unlimited" { Some(u64::MAX) } else { text.parse().ok() };
+    let line = |(name, resource): &(&str, u32)| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let mut fields = rest.split_ascii_whitespace();
+        Some((*resource, value(fields.next()?)?, value(fields.next()?)?))
+    };
+    NAMES.iter().filter_map(line).collect()
+}
+
+/// Inner processes have no user: what they say goes to the daemon's log.
+fn told(error: &str) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::from(EXIT_FAILED)
+}

@@ -1,0 +1,9 @@
+//! The specification, in Erlang's way: test names are its sentences. `README.md` maps OTP's cases to them.
+
+mod needs;
+mod property;
+mod reload;
+mod restart;
+mod script;
+mod start;
+mod stop;

@@ -1,0 +1,390 @@
+//! A world for the engine: it answers effects as told, keeps the timers, and checks what must hold in every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::Name;
+use crate::engine::{ChildState, ChildView, Effect, Engine, Event, Options, Report, Time, TimerKey, What};
+use crate::reason::{ExitReason, StartError};
+use crate::spec::{ChildId, ChildSpec, Condition, Edge, Incarnation, Readiness, Restart, Then};
+
+/// The time a child marked `!` has to become ready.
+pub(super) const WITHIN: Duration = Duration::from_secs(60);
+
+/// A world and the engine in it.
+pub(super) struct Script {
+    pub(super) engine: Engine,
+    pub(super) now: Time,
+    /// Lives asked for and not over.
+    pub(super) alive: BTreeMap<ChildId, Incarnation>,
+    /// Begin lives by themselves? Children named here are waited for: `spawned` or `spawn_fails`.
+    pub(super) slow_to_start: BTreeSet<String>,
+    /// Become ready by themselves? Children named here are not.
+    pub(super) slow_to_be_ready: BTreeSet<String>,
+    /// End when asked? Children named here do only when killed, or by `exits`.
+    pub(super) deaf: BTreeSet<String>,
+    /// Those that report readiness at all.
+    reporting: BTreeSet<ChildId>,
+    timers: BTreeMap<TimerKey, Time>,
+    last_generation: u64,
+    calls: Vec<String>,
+    reports: Vec<(Time, Report)>,
+    specs: Vec<ChildSpec>,
+}
+
+pub(super) fn id(text: &str) -> ChildId {
+    Name::new(text).unwrap()
+}
+
+fn ids(names: &str) -> Vec<ChildId> {
+    names.split_whitespace().map(id).collect()
+}
+
+pub(super) fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(super) fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Children from a line: `"db! api!<db=ready/restart ~job<db ?seed"`. `~` transient, `?` temporary, `!` reports readiness;
+/// a need's condition is `started` and its `then` `ignore` unless told.
+pub(super) fn specs(line: &str) -> Vec<ChildSpec> {
+    line.split_whitespace().map(spec).collect()
+}
+
+fn spec(word: &str) -> ChildSpec {
+    let (name, needs) = word.split_once('<').unwrap_or((word, ""));
+    let readiness = if name.ends_with('!') { Readiness::Within(WITHIN) } else { Readiness::Unreported };
+    let restart = match name.chars().next() {
+        Some('~') => Restart::Transient,
+        Some('?') => Restart::Temporary,
+        _ => Restart::Permanent,
+    };
+    let needs = needs.split(',').filter(|need| !need.is_empty()).map(edge).collect();
+    ChildSpec { readiness, restart, needs, ..ChildSpec::new(id(name.trim_matches(['~', '?', '!']))) }
+}
+
+fn edge(text: &str) -> Edge {
+    let (text, then) = text.split_once('/').unwrap_or((text, "ignore"));
+    let (on, is) = text.split_once('=').unwrap_or((text, "started"));
+    let is = match is {
+        "started" => Condition::Started,
+        "ready" => Condition::Ready,
+        "done" => Condition::Done,
+        other => panic!("no such condition: {other}"),
+    };
+    let then = match then {
+        "ignore" => Then::Ignore,
+        "restart" => Then::Restart,
+        "stop" => Then::Stop,
+        other => panic!("no such policy: {other}"),
+    };
+    Edge { on: id(on), is, then }
+}
+
+// === impl Script ===
+
+impl Script {
+    pub(super) fn new(line: &str) -> Self {
+        Self::with(line, |_| ())
+    }
+
+    /// Children from a line, each changed by `change`.
+    pub(super) fn with(line: &str, change: impl Fn(&mut ChildSpec)) -> Self {
+        let mut specs = specs(line);
+        specs.iter_mut().for_each(change);
+        Self::of(specs, Options::default())
+    }
+
+    pub(super) fn of(specs: Vec<ChildSpec>, options: Options) -> Self {
+        Self {
+            reporting: reporting(&specs),
+            specs: specs.clone(),
+            engine: Engine::new(specs, options).unwrap(),
+            now: Time::ZERO,
+            alive: BTreeMap::new(),
+            slow_to_start: BTreeSet::new(),
+            slow_to_be_ready: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            last_generation: 0,
+            calls: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    pub(super) fn slow_to_start(mut self, names: &str) -> Self {
+        self.slow_to_start.extend(names.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    pub(super) fn slow_to_be_ready(mut self, names: &str) -> Self {
+        self.slow_to_be_ready.extend(names.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    pub(super) fn deaf(mut self, names: &str) -> Self {
+        self.deaf.extend(names.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Everything wanted up; what was called for so far is forgotten.
+    pub(super) fn up(mut self) -> Self {
+        self.start("");
+        self.calls();
+        self
+    }
+
+    // --- what the operator asks for; no name: all ---
+
+    pub(super) fn start(&mut self, names: &str) {
+        self.step(Event::Start { ids: ids(names), with_needs: true });
+    }
+
+    pub(super) fn stop(&mut self, names: &str) {
+        self.step(Event::Stop { ids: ids(names) });
+    }
+
+    pub(super) fn restart(&mut self, names: &str) {
+        self.step(Event::Restart { ids: ids(names) });
+    }
+
+    pub(super) fn kill(&mut self, names: &str) {
+        self.step(Event::Kill { ids: ids(names) });
+    }
+
+    pub(super) fn replace(&mut self, specs: Vec<ChildSpec>) {
+        if Engine::check(&specs).is_ok() {
+            self.reporting = reporting(&specs);
+            self.specs.clone_from(&specs);
+        }
+        self.step(Event::Replace { specs });
+    }
+
+    // --- what happens in the world ---
+
+    pub(super) fn spawned(&mut self, name: &str) {
+        let (id, incarnation) = self.life(name);
+        self.step(Event::Spawned { id, incarnation });
+    }
+
+    pub(super) fn spawn_fails(&mut self, name: &str, retry: bool) {
+        let (id, incarnation) = self.life(name);
+        self.alive.remove(&id);
+        let error = StartError { message: format!("start {name}: no such file"), hint: None, retry };
+        self.step(Event::SpawnFailed { id, incarnation, error });
+    }
+
+    pub(super) fn ready(&mut self, name: &str) {
+        let (id, incarnation) = self.life(name);
+        self.step(Event::Ready { id, incarnation });
+    }
+
+    pub(super) fn unready(&mut self, name: &str) {
+        let (id, incarnation) = self.life(name);
+        self.step(Event::Unready { id, incarnation, detail: "503".to_owned() });
+    }
+
+    pub(super) fn hangs(&mut self, name: &str) {
+        let (id, incarnation) = self.life(name);
+        self.step(Event::LivenessLost { id, incarnation, detail: "no answer".to_owned() });
+    }
+
+    pub(super) fn exits(&mut self, name: &str, code: i32) {
+        self.ends(name, ExitReason::Code(code));
+    }
+
+    pub(super) fn ends(&mut self, name: &str, reason: ExitReason) {
+        let (id, incarnation) = self.life(name);
+        self.alive.remove(&id);
+        self.step(Event::Exited { id, incarnation, reason });
+    }
+
+    /// Lets time pass; timers that come due are sent in order.
+    pub(super) fn pass(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while let Some((key, at)) = self.next_timer().filter(|(_, at)| *at <= until) {
+            self.timers.remove(&key);
+            self.now = self.now.max(at);
+            self.step(Event::Timer(key));
+        }
+        self.now = until;
+    }
+
+    /// Lets exactly the child's delay pass, and returns it.
+    pub(super) fn wait_out_backoff(&mut self, name: &str) -> Duration {
+        let ChildState::Backoff { until, .. } = self.child(name).state else { return Duration::ZERO };
+        let delay = until - self.now;
+        self.pass(delay);
+        delay
+    }
+
+    /// The world does as it is told from now on, and makes up for what it left undone.
+    pub(super) fn obey(&mut self) {
+        self.slow_to_start.clear();
+        self.slow_to_be_ready.clear();
+        self.deaf.clear();
+        while let Some(id) = self.alive.keys().find(|id| self.owes(id)).cloned() {
+            match self.state(id.as_str()) {
+                "starting" => self.spawned(id.as_str()),
+                "stopping" => self.exits(id.as_str(), 0),
+                _ => self.ready(id.as_str()),
+            }
+        }
+    }
+
+    fn owes(&self, id: &ChildId) -> bool {
+        match self.state(id.as_str()) {
+            "starting" | "stopping" => true,
+            "running" => self.reporting.contains(id) && !self.child(id.as_str()).leaving,
+            _ => false,
+        }
+    }
+
+    /// The timer that comes due first, with its time.
+    pub(super) fn next_timer(&self) -> Option<(TimerKey, Time)> {
+        self.timers.iter().min_by_key(|(key, at)| (**at, key.generation)).map(|(key, at)| (key.clone(), *at))
+    }
+
+    pub(super) fn timers(&self) -> impl Iterator<Item = &TimerKey> {
+        self.timers.keys()
+    }
+
+    // --- what can be seen ---
+
+    /// `"spawn db#1, stop api#1, idle"`: what was called for since the last look.
+    pub(super) fn calls(&mut self) -> String {
+        std::mem::take(&mut self.calls).join(", ")
+    }
+
+    /// `"db:ready api:pending"`, in the order of the specs.
+    pub(super) fn states(&self) -> String {
+        let word = |child: ChildView| format!("{}:{}", child.id, word(child.state));
+        self.engine.children().map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) fn child(&self, name: &str) -> ChildView {
+        self.engine.child(name).unwrap()
+    }
+
+    pub(super) fn state(&self, name: &str) -> &'static str {
+        word(self.child(name).state)
+    }
+
+    /// Why a child is as it is, in words.
+    pub(super) fn why(&self, name: &str) -> String {
+        self.child(name).cause.map_or_else(String::new, |cause| cause.to_string())
+    }
+
+    /// What was reported of a child since the last look at reports.
+    pub(super) fn reports(&mut self, name: &str) -> Vec<What> {
+        self.take_reports().into_iter().filter(|(_, r)| r.id.as_str() == name).map(|(_, r)| r.what).collect()
+    }
+
+    /// Every report since the last look at reports, with its time.
+    pub(super) fn take_reports(&mut self) -> Vec<(Time, Report)> {
+        std::mem::take(&mut self.reports)
+    }
+
+    pub(super) fn life(&self, name: &str) -> (ChildId, Incarnation) {
+        let id = id(name);
+        let incarnation = *self.alive.get(&id).unwrap_or_else(|| panic!("{name} is not alive"));
+        (id, incarnation)
+    }
+
+    // --- the world's machinery ---
+
+    pub(super) fn step(&mut self, event: Event) {
+        let effects = self.engine.step(self.now, event);
+        super::property::check_spawns(self, &self.specs, &effects);
+        let mut answers = Vec::new();
+        for effect in effects {
+            answers.extend(self.carry_out(effect));
+        }
+        for answer in answers {
+            // An answer may have come too late: an earlier one of this round has changed the world.
+            if let Event::Exited { id, incarnation, .. } = &answer {
+                self.alive.retain(|alive, life| alive != id || life != incarnation);
+            }
+            self.step(answer);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Vec<Event> {
+        match effect {
+            Effect::Spawn { id, incarnation } => {
+                self.calls.push(format!("spawn {id}#{incarnation}"));
+                let before = self.alive.insert(id.clone(), incarnation);
+                assert_eq!(before, None, "{id}: two lives at once");
+                self.birth(id, incarnation)
+            }
+            Effect::Stop { id, incarnation } => {
+                self.calls.push(format!("stop {id}#{incarnation}"));
+                self.end(id, incarnation, 15)
+            }
+            Effect::Kill { id, incarnation } => {
+                self.calls.push(format!("kill {id}#{incarnation}"));
+                self.end(id, incarnation, 9)
+            }
+            Effect::Arm { key, at } => {
+                assert!(key.generation > self.last_generation, "a timer generation was used twice");
+                self.last_generation = key.generation;
+                self.timers.insert(key, at);
+                Vec::new()
+            }
+            Effect::Cancel { key } => {
+                assert!(self.timers.remove(&key).is_some(), "{key:?} was not armed");
+                Vec::new()
+            }
+            Effect::Report(report) => {
+                self.reports.push((self.now, report));
+                Vec::new()
+            }
+            Effect::Idle => {
+                assert!(self.alive.is_empty(), "idle with {:?} alive", self.alive);
+                self.calls.push("idle".to_owned());
+                Vec::new()
+            }
+        }
+    }
+
+    fn birth(&mut self, id: ChildId, incarnation: Incarnation) -> Vec<Event> {
+        if self.slow_to_start.contains(id.as_str()) {
+            return Vec::new();
+        }
+        let spawned = Event::Spawned { id: id.clone(), incarnation };
+        if !self.reporting.contains(&id) || self.slow_to_be_ready.contains(id.as_str()) {
+            return vec![spawned];
+        }
+        vec![spawned, Event::Ready { id, incarnation }]
+    }
+
+    fn end(&mut self, id: ChildId, incarnation: Incarnation, signal: i32) -> Vec<Event> {
+        assert_eq!(self.alive.get(&id), Some(&incarnation), "{id}: told to end, but that life is not alive");
+        if signal != 9 && self.deaf.contains(id.as_str()) {
+            return Vec::new();
+        }
+        let reason = ExitReason::Signal { number: signal, core: false };
+        vec![Event::Exited { id, incarnation, reason }]
+    }
+}
+
+fn reporting(specs: &[ChildSpec]) -> BTreeSet<ChildId> {
+    specs.iter().filter(|spec| spec.readiness != Readiness::Unreported).map(|spec| spec.id.clone()).collect()
+}
+
+fn word(state: ChildState) -> &'static str {
+    match state {
+        ChildState::Pending => "pending",
+        ChildState::Starting => "starting",
+        ChildState::Running => "running",
+        ChildState::Ready => "ready",
+        ChildState::Stopping => "stopping",
+        ChildState::Backoff { .. } => "backoff",
+        ChildState::Stopped => "stopped",
+        ChildState::Done => "done",
+        ChildState::Failed => "failed",
+    }
+}
