@@ -78,11 +78,23 @@ pub(crate) struct Observed {
 pub(crate) fn inner_process(arguments: &[OsString]) -> Option<ExitCode> {
     let rest = || arguments.get(2..).unwrap_or_default().to_vec();
     match arguments.get(1)?.to_str()? {
-        "heart" => Some(serve::heart_main(rest())),
-        "daemon-serve" => Some(serve::daemon_main(rest())),
+        "heart" => {
+            log_to_stderr();
+            Some(serve::heart_main(rest()))
+        }
+        "daemon-serve" => {
+            log_to_stderr();
+            Some(serve::daemon_main(rest()))
+        }
         "exec-stub" => Some(serve::exec_stub_main(rest())),
         _ => None,
     }
+}
+
+/// Inner processes tell what they do on their standard error, which is the daemon's log.
+fn log_to_stderr() {
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+    builder.with_max_level(tracing::Level::INFO).init();
 }
 
 // === impl Context ===
@@ -141,7 +153,12 @@ impl Context {
     /// Where the project's configuration is, or why there is none.
     pub(crate) fn source(&self) -> Result<Source, Diagnostics> {
         let source = config::discover(&self.start, self.file.as_deref())?;
-        Ok(Source { user_config: self.environment.user_config().filter(|file| file.exists()), ..source })
+        Ok(Source { user_config: self.user_config(), ..source })
+    }
+
+    /// The user's own config file, if there is one.
+    pub(crate) fn user_config(&self) -> Option<PathBuf> {
+        self.environment.user_config().filter(|file| file.exists())
     }
 
     /// Whether `--project` names a project, wherever it is.

@@ -34,6 +34,7 @@ struct Judged {
     /// `ok`, `warn` or `bad`.
     verdict: &'static str,
     state: &'static str,
+    wanted: bool,
     critical: bool,
     cause: Option<String>,
     hint: Option<String>,
@@ -54,7 +55,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
 
 fn sum_up(project: String, run: Option<String>, units: Vec<Judged>, strict: bool) -> Body {
     let any = |verdict: &str| units.iter().any(|unit| unit.verdict == verdict);
-    let overall = match (units.is_empty(), any("bad"), any("warn")) {
+    let overall = match (units.iter().all(|unit| !unit.wanted && unit.verdict == "ok"), any("bad"), any("warn")) {
         (true, _, _) => "down",
         (false, true, _) => "unhealthy",
         (false, false, true) => "degraded",
@@ -76,6 +77,7 @@ fn judge(unit: &UnitView) -> Judged {
         unit: unit.name.clone(),
         verdict,
         state: unit.state.as_str(),
+        wanted: unit.desired == Desired::Up,
         critical: unit.critical,
         cause: unit.cause.clone(),
         hint: unit.hint.clone(),

@@ -128,7 +128,8 @@ async fn follow(
 async fn reader_gone() {
     use tokio::io::Interest;
     use tokio::net::unix::pipe::Sender;
-    let watched = nix::unistd::dup(std::io::stdout()).ok().and_then(|stdout| Sender::from_owned_fd_unchecked(stdout).ok());
+    let watched =
+        nix::unistd::dup(std::io::stdout()).ok().and_then(|stdout| Sender::from_owned_fd_unchecked(stdout).ok());
     // A file or /dev/null cannot be watched, and has no reader that could go.
     let Some(watched) = watched else { return std::future::pending().await };
     if watched.ready(Interest::ERROR).await.is_err() {

@@ -187,13 +187,14 @@ mod tests {
     fn a_recorded_run_is_shown_with_nothing_running() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let text = r#"{"schema_version":1,"run_id":"r1","state":"up","services":{
-            "api":{"name":"api","type":"service","state":"ready","pid":7,"restarts":2,"incarnation":3,"exit":null},
+            "api":{"name":"api","type":"service","state":"ready","pid":7,"restarts":2,"incarnation":3,"exit":{"signal":9,"core":false}},
             "web":{"name":"web","type":"service","state":"failed","exit":{"code":1},"failure_detail":"exited with exit code 1"}},
             "requirements":{},"metadata":{"project_names":["shop"],"project_roots":{"shop":"/p"},"generated_at":"2026-01-01T00:00:00Z"}}"#;
         file.write_all(text.as_bytes()).unwrap();
         assert!(recorded_as_up(file.path()));
         let view = recorded_view(file.path()).unwrap();
         assert_eq!((view.name.as_str(), view.units[0].state, view.units[0].pid), ("shop", UnitState::Stopped, None));
+        assert_eq!(view.units[0].exit, Some(ExitView::Signal { signal: 9, core: false }));
         assert_eq!(view.units[1].exit, Some(ExitView::Code(1)));
     }
 

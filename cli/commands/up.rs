@@ -94,6 +94,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let request = Up {
         project: project.reference(),
         file: project.file.clone(),
+        user_config: context.user_config(),
         units: args.units,
         no_deps: args.no_deps,
         environment: environment::whole().map(bytes).collect(),
@@ -108,17 +109,17 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
         None if args.wait || args.wait_timeout.is_some() => {
             waiting::wait(context, started, args.wait_timeout, signals).await
         }
-        None => tell(context, &started, Exit::Ok),
+        None => tell(context, &started, Exit::Ok, &said(&started.reply)),
     }
 }
 
 /// Tells what was started, as the last word of a command that leaves it running.
-fn tell(context: &Context, started: &Started, exit: Exit) -> Result<Exit, CliError> {
+fn tell(context: &Context, started: &Started, exit: Exit, words: &str) -> Result<Exit, CliError> {
     let UpReply { project, run, joined, started: units } = &started.reply;
     if context.output.json {
         context.output.object("up", exit == Exit::Ok, &Body { project, run, joined: *joined, started: units })?;
     } else {
-        context.output.say(&said(&started.reply));
+        context.output.say(words);
     }
     Ok(exit)
 }

@@ -44,7 +44,7 @@ pub(crate) enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     There,
-    OnItsWay,
+    Coming,
     /// It will not come there by itself.
     Lost,
 }
@@ -116,14 +116,14 @@ fn way(unit: &UnitView, what: What) -> Way {
     use UnitState::{Backoff, Done, Failed, Pending, Ready, Running, Starting, Stopped, Stopping};
     match (what, unit.state) {
         (What::Ready, _) if unit.is_settled() => Way::There,
-        (What::Ready, Pending | Starting | Running | Backoff | Ready | Done) => Way::OnItsWay,
+        (What::Ready, Pending | Starting | Running | Backoff | Ready | Done) => Way::Coming,
         (What::Ready, Stopping | Stopped | Failed) if unit.desired == envctl_runtime::control::view::Desired::Down => {
             Way::Lost
         }
-        (What::Ready, Stopping | Stopped) => Way::OnItsWay,
+        (What::Ready, Stopping | Stopped) => Way::Coming,
         (What::Done, Done) | (What::Stopped, Stopped | Done | Failed) => Way::There,
         (What::Ready | What::Done, Failed) | (What::Done, Stopped) => Way::Lost,
-        (What::Done | What::Stopped, Pending | Starting | Running | Ready | Stopping | Backoff) => Way::OnItsWay,
+        (What::Done | What::Stopped, Pending | Starting | Running | Ready | Stopping | Backoff) => Way::Coming,
     }
 }
 
@@ -177,11 +177,11 @@ mod tests {
     fn waiting_ends_where_the_unit_arrives_or_can_no_longer_arrive() {
         let is = |state, what| way(&unit("api", state), what);
         assert_eq!(is(UnitState::Ready, What::Ready), Way::There);
-        assert_eq!(is(UnitState::Backoff, What::Ready), Way::OnItsWay);
+        assert_eq!(is(UnitState::Backoff, What::Ready), Way::Coming);
         assert_eq!(is(UnitState::Failed, What::Ready), Way::Lost);
         assert_eq!(is(UnitState::Done, What::Done), Way::There);
         assert_eq!(is(UnitState::Failed, What::Done), Way::Lost);
         assert_eq!(is(UnitState::Failed, What::Stopped), Way::There);
-        assert_eq!(is(UnitState::Stopping, What::Stopped), Way::OnItsWay);
+        assert_eq!(is(UnitState::Stopping, What::Stopped), Way::Coming);
     }
 }

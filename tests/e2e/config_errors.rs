@@ -116,8 +116,8 @@ fn a_config_that_is_no_text_or_no_file_is_refused() {
 #[test]
 fn all_mistakes_of_a_file_are_told_at_once() {
     let env = TestEnvironment::new();
-    let project = env.project("[services.api]\ncmd = 7\nrestrat = 1\nneeds = [\"nobody\"]\n");
-    project.envctl(&["config", "check"]).exits(1).complains(&["cmd", "restrat", "nobody"]);
+    let project = env.project("[services.api]\ncmd = 7\nrestrat = 1\nstop = { grace = \"soon\" }\n");
+    project.envctl(&["config", "check"]).exits(1).complains(&["cmd", "restrat", "soon"]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a18_units_get_nothing_of_the_callers_surroundings() {
     project.write("sub/file", "");
     // The worst caller: odd umask, low priority, lowered limits, blocked and ignored signals, leaked descriptors.
     let up = project.shell(
-        "cd sub; umask 0; ulimit -n 200; ulimit -c 0; exec 7<../envctl.toml 9>../leak; trap '' HUP USR1 QUIT; \
+        "cd sub; umask 0; ulimit -S -n 200; ulimit -S -c 0; exec 7<../envctl.toml 9>../leak; trap '' HUP USR1 QUIT; \
          nice -n 5 $E -C .. up -d --wait --wait-timeout 30s",
     );
     up.ok();
@@ -60,7 +60,7 @@ fn the_daemon_keeps_nothing_of_its_first_caller() {
     project.write("sub/file", "");
     let secret = "caller-secret-4711";
     let up = project.shell(&format!(
-        "export CALLER_SECRET={secret}; cd sub; umask 0; ulimit -n 300; exec 7<../envctl.toml; nice -n 5 $E -C .. up -d"
+        "export CALLER_SECRET={secret}; cd sub; umask 0; ulimit -S -n 300; exec 7<../envctl.toml; nice -n 5 $E -C .. up -d"
     ));
     up.ok();
     let daemon = env.daemon_pid();

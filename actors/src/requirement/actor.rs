@@ -6,7 +6,7 @@ use std::sync::Arc;
 use envctl_supervisors::reason::StartError;
 
 use super::plan::{Plan, PresetKind, Wanted};
-use super::{choose_rights, execute, locate, plan};
+use super::{choose_rights, data_version, execute, locate, plan};
 use crate::probe::{ExecRunner, Purpose};
 use crate::process::{Role, Scope};
 use crate::unit::{Asked, Begin, Kind, Prepared, UnitActor, UnitArgs};
@@ -50,7 +50,9 @@ impl Kind for Requirement {
 
 impl Requirement {
     async fn plan(mut self, runner: &dyn ExecRunner) -> Result<Plan, StartError> {
-        let Wanted { preset, version, .. } = &self.wanted;
+        let Wanted { preset, version, data_dir, .. } = &self.wanted;
+        // With several versions installed, data that is there decides.
+        let version = version.clone().or_else(|| data_version(data_dir));
         let binaries = locate(*preset, version.as_deref(), &self.path).map_err(|missing| StartError {
             message: missing.to_string(),
             hint: Some(missing.hint()),

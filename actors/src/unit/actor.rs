@@ -108,7 +108,9 @@ impl<K: Kind> Actor for UnitActor<K> {
             }
             UnitMessage::Ended(Ended { reason, escaped }) => {
                 state.stop_probes();
-                state.report(UnitReport::Exited { reason, escaped });
+                // Ended comes after Spawned, from the same task.
+                let key = state.key.unwrap_or_default();
+                state.report(UnitReport::Exited { key, reason, escaped });
                 myself.stop(None);
             }
             UnitMessage::Probed(purpose, event) => state.probed(&myself, purpose, event),
@@ -238,7 +240,6 @@ async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage
     if let Err(error) = args.log.drain(DRAIN_WITHIN).await {
         tracing::warn!(unit = %args.tag.unit, %error, "the last output may be stored late");
     }
-    args.processes.release(key);
     let _ = myself.cast(UnitMessage::Ended(ended));
 }
 

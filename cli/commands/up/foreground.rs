@@ -64,6 +64,8 @@ struct Foreground<'a> {
     killing: bool,
     more_logs: bool,
     settled: bool,
+    /// Nothing more comes from the daemon but the reply to the stop.
+    streams_ended: bool,
     /// Since the last state that came.
     reconnects: u32,
 }
@@ -93,6 +95,7 @@ pub(super) async fn follow(
         killing: false,
         more_logs: false,
         settled: false,
+        streams_ended: false,
         reconnects: 0,
     };
     let mut streams = foreground.subscribe().await?;
@@ -114,7 +117,7 @@ impl Foreground<'_> {
     }
 
     async fn next(&mut self, streams: &mut Streams, signals: &mut Signals) -> Happened {
-        let (more_logs, stopping) = (self.more_logs, &mut self.stopping);
+        let (more_logs, streams_ended, stopping) = (self.more_logs, self.streams_ended, &mut self.stopping);
         let stopped = async {
             match stopping {
                 Some(reply) => reply.await,
@@ -125,12 +128,12 @@ impl Foreground<'_> {
             biased;
             () = signals.next() => Happened::Signal,
             reply = stopped => Happened::Down(Box::new(reply)),
-            view = streams.views.next() => match view {
+            view = streams.views.next(), if !streams_ended => match view {
                 Some(Ok(view)) => Happened::View(Box::new(view)),
                 Some(Err(error)) => Happened::Lost(error),
                 None => Happened::Ended,
             },
-            grown = streams.grown.next() => match grown {
+            grown = streams.grown.next(), if !streams_ended => match grown {
                 Some(Ok(_)) => Happened::Grown,
                 Some(Err(error)) => Happened::Lost(error),
                 None => Happened::Ended,
@@ -145,6 +148,11 @@ impl Foreground<'_> {
             Happened::Grown | Happened::MoreLogs => self.show_logs().await,
             Happened::Signal => self.interrupt().await,
             Happened::Down(reply) => self.stopped(*reply).map(Some),
+            // What was asked to stop has stopped; the reply to that is the last word.
+            Happened::Ended | Happened::Lost(_) if self.stopping.is_some() => {
+                self.streams_ended = true;
+                Ok(None)
+            }
             Happened::Ended => Ok(Some(self.exit())),
             Happened::Lost(ClientError::Lost) if self.reconnects < RECONNECTS_MAX => {
                 self.reconnect(streams).await?;

@@ -36,14 +36,12 @@ pub(super) async fn wait(
     let done = tokio::select! {
         done = settled(context, &mut started, &mut progress, &mut newest) => done,
         () = over => Err(overdue(timeout.unwrap_or_default(), newest.as_ref(), &started.scope)),
-        () = signals.next() => {
-            context.output.say("no longer waiting; the start goes on");
-            Ok(Exit::Interrupted)
-        }
+        () = signals.next() => Ok(Exit::Interrupted),
     };
     progress.settle();
     match done {
-        Ok(exit) => tell(context, &started, exit),
+        Ok(Exit::Ok) => tell(context, &started, Exit::Ok, &format!("{} is up", started.reply.project)),
+        Ok(exit) => tell(context, &started, exit, "no longer waiting; the start goes on"),
         Err(error) => Err(error),
     }
 }

@@ -1,6 +1,6 @@
 //! What each kind of request leads to: a question to the root or a project, and its answer as a frame.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use super::wire::{
     Accepted, DaemonStatus, DaemonStop, DaemonStopReply, Down, DownReply, FollowEvents, Frame, Kill, LogsGrown, Operate,
     ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs, WatchProject,
 };
-use crate::config;
 use crate::journal::{Journal, ProjectKey};
 use crate::project::environment::capture_from_bytes;
+use crate::project::memory::Files;
 use crate::project::supervisor::{DownOrder, ProjectMessage, UpOrder};
 use crate::root::{Project, Root};
 use crate::spec::ProjectSpec;
@@ -72,12 +72,12 @@ impl Handlers {
     }
 
     async fn up(&self, request: Up) -> Result<UpReply, Refusal> {
-        let (root, file) = (request.project.root, request.file);
-        let spec = load(root, file.clone()).await?;
-        let project = self.root.project(spec.clone(), file.clone()).await?;
+        let files = Files { file: request.file, user_config: request.user_config };
+        let spec = load(request.project.root, files.clone()).await?;
+        let project = self.root.project(spec.clone(), files.clone()).await?;
         let pairs = request.environment.into_iter().map(|(name, value)| (name.into_vec(), value.into_vec()));
         let capture = capture_from_bytes(pairs);
-        let order = UpOrder { spec, file, units: request.units, no_deps: request.no_deps, capture };
+        let order = UpOrder { spec, files, units: request.units, no_deps: request.no_deps, capture };
         ask(&project.actor, |reply| ProjectMessage::Up(order, reply)).await?
     }
 
@@ -204,14 +204,9 @@ async fn view_of(project: &Project) -> Option<ProjectView> {
     Some(view)
 }
 
-async fn load(root: PathBuf, file: Option<PathBuf>) -> Result<Arc<ProjectSpec>, Refusal> {
-    let read = move || read_config(&root, file.as_deref());
-    tokio::task::spawn_blocking(read).await.map_err(lost)?
-}
-
-fn read_config(root: &Path, file: Option<&Path>) -> Result<Arc<ProjectSpec>, Refusal> {
-    let loaded = config::discover(root, file).and_then(|source| config::load(&source));
-    loaded.map(|loaded| Arc::new(loaded.spec)).map_err(|diagnostics| Refusal {
+async fn load(root: PathBuf, files: Files) -> Result<Arc<ProjectSpec>, Refusal> {
+    let read = tokio::task::spawn_blocking(move || crate::root::load(&root, &files)).await.map_err(lost)?;
+    read.map(Arc::new).map_err(|diagnostics| Refusal {
         code: "config".to_owned(),
         message: diagnostics.to_string(),
         hint: None,

@@ -129,7 +129,7 @@ pub enum Desired {
 
 /// How a life ended: `{code}`, `{signal, core}` or `{unknown: reason}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(from = "ExitShape", into = "ExitShape")]
 pub enum ExitView {
     /// Exit code.
     Code(i32),
@@ -142,6 +142,20 @@ pub enum ExitView {
     },
     /// Nobody could see how.
     Unknown(String),
+}
+
+/// [`ExitView`] on the wire: flat, so that it reads the same in every language.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ExitShape {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    core: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
 }
 
 /// A leased port.
@@ -236,6 +250,29 @@ impl UnitState {
             Self::Stopped => "stopped",
             Self::Done => "done",
             Self::Failed => "failed",
+        }
+    }
+}
+
+// === impl ExitView ===
+
+impl From<ExitShape> for ExitView {
+    fn from(shape: ExitShape) -> Self {
+        match shape {
+            ExitShape { code: Some(code), .. } => Self::Code(code),
+            ExitShape { signal: Some(signal), core, .. } => Self::Signal { signal, core: core.unwrap_or(false) },
+            ExitShape { unknown, .. } => Self::Unknown(unknown.unwrap_or_default()),
+        }
+    }
+}
+
+impl From<ExitView> for ExitShape {
+    fn from(exit: ExitView) -> Self {
+        let empty = Self::default();
+        match exit {
+            ExitView::Code(code) => Self { code: Some(code), ..empty },
+            ExitView::Signal { signal, core } => Self { signal: Some(signal), core: Some(core), ..empty },
+            ExitView::Unknown(why) => Self { unknown: Some(why), ..empty },
         }
     }
 }

@@ -91,6 +91,9 @@ pub struct Up {
     /// Its config file, if not the one found in the project's directory.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// The user's own config file, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_config: Option<PathBuf>,
     /// Units to start, with what they need; empty: all.
     #[serde(default)]
     pub units: Vec<String>,

@@ -29,6 +29,8 @@ pub struct Memory {
     pub root: PathBuf,
     /// Its config file, if one was named.
     pub file: Option<PathBuf>,
+    /// The user's own config file.
+    pub user_config: Option<PathBuf>,
     /// The run's id.
     pub run: String,
     /// The run's number in log records.
@@ -37,8 +39,17 @@ pub struct Memory {
     pub environment: Vec<(ByteBuf, ByteBuf)>,
     /// Leased ports by unit and name.
     pub ports: BTreeMap<String, BTreeMap<String, u16>>,
-    /// Units that are wanted up.
+    /// Its units.
     pub units: Vec<UnitMemory>,
+}
+
+/// Which files a project's configuration is read from, beside the one in its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Files {
+    /// The config file, if one was named.
+    pub file: Option<PathBuf>,
+    /// The user's own config file.
+    pub user_config: Option<PathBuf>,
 }
 
 /// A unit of a remembered run.
@@ -46,7 +57,9 @@ pub struct Memory {
 pub struct UnitMemory {
     /// Its name.
     pub name: String,
-    /// Its life.
+    /// Whether it is wanted up.
+    pub wanted: bool,
+    /// Its present or last life; 0 before the first.
     pub incarnation: u32,
     /// Automatic restarts so far.
     pub restarts: u32,
@@ -60,11 +73,13 @@ pub struct UnitMemory {
 
 impl Memory {
     /// A run with nothing in it yet.
-    pub fn new(root: PathBuf, file: Option<PathBuf>, run: String, run_number: u32, capture: &Capture) -> Self {
+    pub fn new(root: PathBuf, files: &Files, run: String, run_number: u32, capture: &Capture) -> Self {
         use std::os::unix::ffi::OsStrExt;
         let bytes = |text: &std::ffi::OsStr| ByteBuf::from(text.as_bytes());
         let environment = capture.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
-        Self { version: VERSION, root, file, run, run_number, environment, ports: BTreeMap::new(), units: Vec::new() }
+        let Files { file, user_config } = files.clone();
+        let (ports, units) = (BTreeMap::new(), Vec::new());
+        Self { version: VERSION, root, file, user_config, run, run_number, environment, ports, units }
     }
 
     /// Where the memory of a project is kept.
@@ -90,6 +105,11 @@ impl Memory {
             }
         };
         paths.filter_map(load).collect()
+    }
+
+    /// The files it was configured by.
+    pub fn files(&self) -> Files {
+        Files { file: self.file.clone(), user_config: self.user_config.clone() }
     }
 
     /// The ports by checked names.

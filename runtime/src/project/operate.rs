@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use envctl_actors::process::life::sweep;
 use envctl_actors::requirement;
 use envctl_actors::unit::{Begin, UnitMessage};
 use envctl_supervisors::Name;
@@ -33,7 +34,7 @@ impl Project {
         let changed = if joined { self.changed(&order.spec) } else { Vec::new() };
         let named = check_names(&order.spec, &order.units)?;
         self.spec = order.spec;
-        (self.capture, self.file) = (order.capture, order.file);
+        (self.capture, self.files) = (order.capture, order.files);
         self.set_units();
         if joined {
             self.append(EventKind::RunJoined.event("", format!("another `up` joined the run of {}", self.spec.name)));
@@ -191,8 +192,11 @@ impl Project {
             let mine = held.iter().filter(|(tag, ..)| tag.project == key && tag.unit == id);
             let main = mine.filter(|(tag, ..)| tag.role == envctl_actors::process::Role::Main);
             let Some((tag, pid, _)) = main.max_by_key(|(tag, ..)| tag.incarnation) else {
-                // A finished task must not run again, and nothing else may be left down.
-                if !remembered.done {
+                let (incarnation, restarts) = (Incarnation(remembered.incarnation), remembered.restarts);
+                // A finished task must not run again, and nothing else that is wanted may be left down.
+                let done = remembered.done && remembered.wanted;
+                self.drive(Event::Restore { id: id.clone(), incarnation, restarts, done }).await;
+                if remembered.wanted && !done {
                     rest.push(id);
                 }
                 continue;
@@ -206,9 +210,23 @@ impl Project {
             }
         }
         if !rest.is_empty() {
+            self.clear_strays(&rest).await;
             self.drive(Event::Start { ids: rest, with_needs: true }).await;
         }
         self.publish();
+    }
+
+    /// Ends what an earlier life left if heart died too: never two instances of a unit.
+    async fn clear_strays(&self, units: &[Name]) {
+        let sweeps = units.iter().map(|id| {
+            let (processes, proof) = (self.session.processes.clone(), self.proof(id, None));
+            async move { sweep(&processes, &proof).await }
+        });
+        for (id, left) in units.iter().zip(futures::future::join_all(sweeps).await) {
+            if !left.is_empty() {
+                tracing::error!(unit = %id, ?left, "processes of an earlier life cannot be ended");
+            }
+        }
     }
 
     /// Ports, data directories, attributes, logs: everything a run needs before its first process.

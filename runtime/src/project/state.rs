@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::attributes::port_views;
 use super::environment::Capture;
-use super::memory::{Memory, UnitMemory};
+use super::memory::{Files, Memory, UnitMemory};
 use super::ports::HeldPorts;
 use super::reports::{self, Facts};
 use super::supervisor::ProjectMessage;
@@ -80,7 +80,7 @@ pub struct Project {
     pub(super) places: ProjectPlaces,
     pub(super) key: ProjectKey,
     pub(super) spec: Arc<ProjectSpec>,
-    pub(super) file: Option<PathBuf>,
+    pub(super) files: Files,
     pub(super) engine: Engine,
     pub(super) epoch: Instant,
     pub(super) run: Option<Run>,
@@ -117,7 +117,7 @@ impl Project {
         places: ProjectPlaces,
         key: ProjectKey,
         spec: Arc<ProjectSpec>,
-        file: Option<PathBuf>,
+        files: Files,
     ) -> Self {
         let engine = new_engine(&spec);
         let view = ProjectView {
@@ -133,7 +133,7 @@ impl Project {
             places,
             key,
             spec,
-            file,
+            files,
             engine,
             epoch: Instant::now(),
             run: None,
@@ -188,7 +188,11 @@ impl Project {
             UnitReport::Unready(detail) => Event::Unready { id, incarnation, detail },
             UnitReport::LivenessLost(detail) => Event::LivenessLost { id, incarnation, detail },
             UnitReport::Failing(detail) => return self.failing(&id, incarnation, detail),
-            UnitReport::Exited { reason, escaped } => return self.exited(id, incarnation, reason, escaped).await,
+            UnitReport::Exited { key, reason, escaped } => {
+                self.exited(id, incarnation, reason, escaped).await;
+                // Only now is the end remembered: until then heart keeps it for the next daemon.
+                return self.session.processes.release(key);
+            }
         };
         self.drive(event).await;
     }
@@ -558,13 +562,15 @@ impl Project {
     /// Keeps what the next daemon must know.
     fn remember(&self) {
         let Some(run) = self.run.as_ref().filter(|run| !run.closing) else { return };
-        let (root, file) = (self.spec.root.clone(), self.file.clone());
-        let mut memory = Memory::new(root, file, run.id.clone(), run.number, &self.capture);
+        let root = self.spec.root.clone();
+        let mut memory = Memory::new(root, &self.files, run.id.clone(), run.number, &self.capture);
         memory.set_ports(&self.ports.numbers());
-        let wanted = self.engine.children().filter(|c| c.desired == envctl_supervisors::engine::Desired::Up);
-        memory.units = wanted
+        memory.units = self
+            .engine
+            .children()
             .map(|child| UnitMemory {
                 name: child.id.to_string(),
+                wanted: child.desired == envctl_supervisors::engine::Desired::Up,
                 incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
                 restarts: child.restarts,
                 ready: child.state == envctl_supervisors::engine::ChildState::Ready,

@@ -1,6 +1,6 @@
 //! The project supervisor: an actor round [`super::state::Project`]. Turns messages into calls, and nothing else.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use envctl_actors::process::end::EnvelopeTest;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::attributes::postgres_names;
 use super::commands::{self, Surroundings};
 use super::environment::{Environment, path_of};
-use super::memory::Memory;
+use super::memory::{Files, Memory};
 use super::state::{Project, Session};
 use crate::control::view::ProjectView;
 use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
@@ -47,8 +47,8 @@ pub struct ProjectArgs {
     pub key: ProjectKey,
     /// What is to be run.
     pub spec: Arc<ProjectSpec>,
-    /// Its config file, if one was named.
-    pub file: Option<PathBuf>,
+    /// Where its configuration is read from.
+    pub files: Files,
 }
 
 /// What an `up` brings.
@@ -56,8 +56,8 @@ pub struct ProjectArgs {
 pub struct UpOrder {
     /// The configuration as it is now.
     pub spec: Arc<ProjectSpec>,
-    /// Its file, if one was named.
-    pub file: Option<PathBuf>,
+    /// Where it was read from.
+    pub files: Files,
     /// Units to start; empty: all.
     pub units: Vec<String>,
     /// Without what they need.
@@ -124,8 +124,8 @@ impl Actor for ProjectActor {
         myself: ActorRef<ProjectMessage>,
         args: ProjectArgs,
     ) -> Result<Project, ActorProcessingErr> {
-        let ProjectArgs { session, places, key, spec, file } = args;
-        Ok(Project::new(session, myself, places, key, spec, file))
+        let ProjectArgs { session, places, key, spec, files } = args;
+        Ok(Project::new(session, myself, places, key, spec, files))
     }
 
     async fn handle(

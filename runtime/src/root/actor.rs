@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::config;
+use crate::config::{self, Diagnostics, Source};
 use crate::control::wire::{DownReply, Refusal};
 use crate::journal::Journal;
 use crate::journal::views::Facts;
 use crate::leases::Leases;
 use crate::places::Places;
-use crate::project::memory::Memory;
+use crate::project::memory::{Files, Memory};
 use crate::project::state::Session;
 use crate::project::supervisor::{DownOrder, ProjectActor, ProjectArgs, ProjectMessage};
 use crate::spec::ProjectSpec;
@@ -74,7 +74,7 @@ pub struct Project {
 #[derive(Debug)]
 pub enum RootMessage {
     /// The project of this specification; it is made if it is new.
-    Project(Arc<ProjectSpec>, Option<PathBuf>, RpcReplyPort<Result<Project, Refusal>>),
+    Project(Arc<ProjectSpec>, Files, RpcReplyPort<Result<Project, Refusal>>),
     /// All projects.
     Projects(RpcReplyPort<Vec<Project>>),
     /// Take over what an earlier daemon left.
@@ -125,8 +125,8 @@ impl Root {
     }
 
     /// The project of this specification.
-    pub async fn project(&self, spec: Arc<ProjectSpec>, file: Option<PathBuf>) -> Result<Project, Refusal> {
-        self.ask(|reply| RootMessage::Project(spec, file, reply)).await?
+    pub async fn project(&self, spec: Arc<ProjectSpec>, files: Files) -> Result<Project, Refusal> {
+        self.ask(|reply| RootMessage::Project(spec, files, reply)).await?
     }
 
     /// All projects.
@@ -227,7 +227,7 @@ impl Actor for RootActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RootMessage::Project(spec, file, reply) => drop(reply.send(state.project(&myself, spec, file).await)),
+            RootMessage::Project(spec, files, reply) => drop(reply.send(state.project(&myself, spec, files).await)),
             RootMessage::Projects(reply) => drop(reply.send(state.projects.values().cloned().collect())),
             RootMessage::Recover(reply) => {
                 state.recover(&myself).await;
@@ -292,7 +292,7 @@ impl State {
         &mut self,
         myself: &ActorRef<RootMessage>,
         spec: Arc<ProjectSpec>,
-        file: Option<PathBuf>,
+        files: Files,
     ) -> Result<Project, Refusal> {
         if self.shutdown.is_some() {
             return Err(shutting_down());
@@ -309,7 +309,7 @@ impl State {
         let places = self.session.places.for_project(&root, &name).map_err(|error| failed(error.to_string()))?;
         let opened = self.session.journal.open(&places, Facts::of(&spec, &places)).await;
         let (key, _) = opened.map_err(|error| failed(error.to_string()))?;
-        let args = ProjectArgs { session: self.session.clone(), places, key, spec: spec.clone(), file };
+        let args = ProjectArgs { session: self.session.clone(), places, key, spec: spec.clone(), files };
         let (actor, _) = ProjectActor::spawn_linked(None, ProjectActor, args, myself.get_cell())
             .await
             .map_err(|error| failed(error.to_string()))?;
@@ -320,16 +320,15 @@ impl State {
 
     async fn recover(&mut self, myself: &ActorRef<RootMessage>) {
         for (path, memory) in Memory::load_all(self.session.places.runtime_dir()) {
-            let source = config::discover(&memory.root, memory.file.as_deref());
-            let loaded = source.and_then(|source| config::load(&source));
+            let loaded = load(&memory.root, &memory.files());
             let spec = match loaded {
-                Ok(loaded) => Arc::new(loaded.spec),
+                Ok(spec) => Arc::new(spec),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a run cannot be taken over: its configuration is not valid");
                     continue;
                 }
             };
-            match self.project(myself, spec, memory.file.clone()).await {
+            match self.project(myself, spec, memory.files()).await {
                 Ok(project) => {
                     let (reply, done) = oneshot::channel();
                     let _ = project.actor.cast(ProjectMessage::Recover(Box::new(memory), reply.into()));
@@ -404,4 +403,11 @@ impl State {
             let _ = reply.send(processes.heart_pid().await);
         });
     }
+}
+
+/// Reads a project's configuration. Blocks for as long as a few small files take.
+pub(crate) fn load(root: &Path, files: &Files) -> Result<ProjectSpec, Diagnostics> {
+    let source = config::discover(root, files.file.as_deref())?;
+    let source = Source { user_config: files.user_config.clone(), ..source };
+    config::load(&source).map(|loaded| loaded.spec)
 }

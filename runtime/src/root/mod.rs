@@ -11,4 +11,4 @@
 mod actor;
 
 pub use actor::{Life, Project, Root, RootArgs, RootMessage};
-pub(crate) use actor::shutting_down;
+pub(crate) use actor::{load, shutting_down};

@@ -24,6 +24,8 @@ use crate::places::Places;
 
 /// Bytes of the daemon's log shown when it does not come up.
 const LOG_TAIL_BYTES: u64 = 2048;
+/// Pause between attempts while heart brings a daemon back, which takes it some 10 ms.
+const REVIVE_RETRY: Duration = Duration::from_millis(5);
 /// Copies of descriptors are made above every number a child is promised.
 const COPY_FLOOR: i32 = 16;
 
@@ -79,6 +81,9 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
         Err(ClientError::NotRunning { .. }) => {}
         answered => return Ok(answered?),
     }
+    if heart_lives(places) {
+        return revived(&socket, until).await.ok_or_else(late)?;
+    }
     let log_start = std::fs::metadata(places.daemon_log()).map_or(0, |meta| meta.len());
     let ready = spawn_heart(places, &options.program)?;
     let listening = timeout_at(until, heard(ready)).await.map_err(|_| late())??;
@@ -91,6 +96,23 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
 /// The arguments of a daemon that serves in the foreground, under a heart in the foreground.
 pub fn foreground_arguments(places: &Places, program: &Path) -> Vec<OsString> {
     Inner::new(places, program, true).to_args()
+}
+
+/// Whether a heart holds the session: then the daemon has just died, and heart is bringing it back.
+fn heart_lives(places: &Places) -> bool {
+    matches!(super::lock(&places.heart_lock()), Err(super::SessionError::Locked(_)))
+}
+
+/// Waits for the daemon that heart brings back. The one place that asks again and again: there is nothing to wait on
+/// before the new daemon has made its socket.
+async fn revived(socket: &Path, until: Instant) -> Option<Result<Client, LaunchError>> {
+    while Instant::now() < until {
+        match Client::connect(socket, until - Instant::now()).await {
+            Err(ClientError::NotRunning { .. }) => tokio::time::sleep(REVIVE_RETRY).await,
+            answered => return Some(answered.map_err(LaunchError::from)),
+        }
+    }
+    None
 }
 
 async fn lock_start(path: PathBuf) -> Result<File, LaunchError> {

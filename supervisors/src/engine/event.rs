@@ -105,6 +105,17 @@ pub enum Event {
         /// Whether it has reported that it is ready.
         ready: bool,
     },
+    /// What is known of a child that does not live now, from a supervisor that died: its next life has the next number.
+    Restore {
+        /// The child.
+        id: ChildId,
+        /// Its last life; 0 if it never lived.
+        incarnation: Incarnation,
+        /// Automatic restarts so far.
+        restarts: u32,
+        /// It ended cleanly and needs no further life: it is done, and wanted so.
+        done: bool,
+    },
     /// New specs. Unchanged children are untouched, changed ones restarted, removed ones stopped and then dropped, added
     /// ones down until they are started. Specs that [`super::Engine::check`] refuses change nothing.
     Replace {

@@ -28,6 +28,8 @@
 //! *Judged*: a clean end of a transient or temporary child is Done; any other end of a temporary one is Failed; the rest
 //! is charged to the budget and goes to Pending or Backoff, or to Failed when the budget is used up.
 //!
+//! `Restore` changes only children that do not live: it sets their numbers, and Done where that is what they were.
+//!
 //! | state | `Start` | `Stop` | `Restart` | `Kill` | `Adopt` |
 //! |---|---|---|---|---|---|
 //! | Pending | – | Stopped | – | – | Running or Ready |

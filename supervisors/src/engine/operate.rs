@@ -144,6 +144,19 @@ impl Engine {
         self.arm_life(at);
     }
 
+    pub(super) fn restore(&mut self, id: &ChildId, incarnation: Incarnation, restarts: u32, done: bool) {
+        let Some((at, _, child)) = self.children.get_full_mut(id) else { return };
+        if child.life().is_some() || child.removed {
+            return;
+        }
+        child.lives = child.lives.max(incarnation.0);
+        child.restarts = restarts;
+        if done {
+            child.desired = Desired::Up;
+            self.enter(at, State::Done);
+        }
+    }
+
     fn is_wanted_running(&self, at: usize) -> bool {
         self.children[at].desired == Desired::Up && !matches!(self.children[at].state, State::Done)
     }

@@ -84,7 +84,7 @@ impl Background {
             let more = self.take_one(closing.left(CLOSE_WITHIN));
             assert!(more, "`{}` ended, but something still holds its output open:\n{}", self.command, self.said());
         }
-        self.into_output()
+        self.output()
     }
 
     /// Waits for its end without judging it; says what is wrong if it does not come.
@@ -104,10 +104,10 @@ impl Background {
         format!("{}{}", String::from_utf8_lossy(&self.stdout), String::from_utf8_lossy(&self.stderr))
     }
 
-    fn into_output(self) -> Output {
+    fn output(&mut self) -> Output {
         let (status, took) = self.status.expect("invariant: it has ended");
         Output {
-            command: self.command,
+            command: std::mem::take(&mut self.command),
             code: status.code(),
             signal: status.signal(),
             stdout: String::from_utf8_lossy(&self.stdout).into_owned(),
@@ -126,6 +126,15 @@ impl Background {
             Event::Exited(status) => self.status = Some((status, self.clock.elapsed())),
         }
         true
+    }
+}
+
+impl Drop for Background {
+    /// A command that a failing test no longer waits for must not go on.
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
     }
 }
 

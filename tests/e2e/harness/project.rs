@@ -131,9 +131,17 @@ impl<'e> Project<'e> {
     #[track_caller]
     pub(crate) fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(STATE_DEADLINE, &format!("{name} to be {what}"), || {
-            let unit = self.unit(name);
+            let unit = self.look(name);
             if is(&unit) { Ok(unit) } else { Err(unit) }
         })
+    }
+
+    /// A unit in `ps --json`, or null while nobody knows of it.
+    #[track_caller]
+    fn look(&self, name: &str) -> Value {
+        let all = self.envctl(&["ps", "--json"]).ok().json();
+        let units = all["projects"][0]["units"].as_array().cloned().unwrap_or_default();
+        units.into_iter().find(|unit| unit["name"] == name).unwrap_or_default()
     }
 
     /// Waits until a unit is in `state`.

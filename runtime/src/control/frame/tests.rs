@@ -12,6 +12,7 @@ fn samples() -> Vec<(&'static str, Bytes)> {
     let up = Up {
         project: project(),
         file: Some("/p/other.toml".into()),
+        user_config: None,
         units: vec!["api".into()],
         no_deps: true,
         environment: vec![(ByteBuf::from(*b"A"), ByteBuf::from([0xff, 0]))],
@@ -209,6 +210,7 @@ proptest! {
         let up = Up {
             project: ProjectRef { root: root.into() },
             file: None,
+            user_config: None,
             units: Vec::new(),
             no_deps: false,
             environment: vec![(ByteBuf::from(*b"K"), ByteBuf::from(value))],
