@@ -79,9 +79,18 @@ pub(crate) fn read(path: &Path) -> Result<Vec<EventView>, CliError> {
 
 fn tell(context: &Context, event: &EventView) -> Result<(), CliError> {
     if context.output.json {
-        return context.output.object("event", true, event);
+        return context.output.object("event", true, &body(event)?);
     }
     context.output.line(&text(context, event))
+}
+
+/// An event without the version, which every object has already.
+fn body(event: &EventView) -> Result<serde_json::Value, serde_json::Error> {
+    let mut value = serde_json::to_value(event)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("schema_version");
+    }
+    Ok(value)
 }
 
 /// An event as one line for people.
@@ -105,4 +114,31 @@ pub(crate) fn text(context: &Context, event: &EventView) -> String {
 fn local(time: &str) -> String {
     let parsed = time.parse::<jiff::Timestamp>().map(|time| time.to_zoned(jiff::tz::TimeZone::system()));
     parsed.map_or_else(|_| harmless(time).into_owned(), |time| time.strftime("%H:%M:%S%.3f").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn an_event_object_says_its_version_once() {
+        let event = EventView {
+            schema_version: 1,
+            seq: 3,
+            time: "2026-01-01T00:00:00Z".to_owned(),
+            run: "r".to_owned(),
+            event: "unit.ready".to_owned(),
+            unit: Some("api".to_owned()),
+            incarnation: Some(1),
+            message: "api is ready".to_owned(),
+            cause: None,
+            hint: None,
+            details: BTreeMap::new(),
+        };
+        let line = crate::output::json::line("event", true, &body(&event).unwrap()).unwrap();
+        assert_eq!(line.matches("schema_version").count(), 1, "{line}");
+        assert!(line.contains("\"event\":\"unit.ready\"") && line.contains("\"seq\":3"), "{line}");
+    }
 }

@@ -270,6 +270,6 @@ fn an_event_stream_ends_quietly_when_its_reader_goes() {
     let env = TestEnvironment::new();
     let project = env.project(ONE);
     project.up();
-    let output = project.shell("$E events -f | head -n 1").ok();
+    let output = project.shell("$E events -f | head -n 1 & $E restart api >&- 2>&-; $E stop api >&- 2>&-; wait").ok();
     assert_eq!(output.stderr, "", "{output}");
 }

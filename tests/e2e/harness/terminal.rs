@@ -1,21 +1,20 @@
 //! A command on a terminal of its own.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::pty::{Winsize, openpty};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
 use super::{Background, Output};
-
-/// Rows and columns: an ordinary window.
-const WINDOW: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
 
 /// A command whose controlling terminal this is.
 #[derive(Debug)]
@@ -42,12 +41,11 @@ impl Terminal {
     /// Starts `command` as the leader of a session with a new controlling terminal.
     #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Self {
-        let pty = openpty(&WINDOW, None).expect("a pseudo terminal");
-        let slave = File::from(pty.slave);
+        let (keyboard, slave) = pseudo_terminal();
         // `setsid --ctty` takes the terminal on standard input; its own output is not the terminal but a redirection,
         // so that the collector of `Background` sees only what leaks past the terminal.
         let mut line = Command::new("setsid");
-        line.args(["--ctty", "--wait", "/bin/sh", "-c", "exec \"$@\" >&0 2>&0", "terminal"]);
+        line.args(["--ctty", "--wait", "/bin/sh", "-c", "stty rows 40 cols 120; exec \"$@\" >&0 2>&0", "terminal"]);
         line.arg(command.get_program()).args(command.get_args()).env_clear();
         for (name, value) in command.get_envs() {
             line.env(name, value.unwrap_or_default());
@@ -59,7 +57,6 @@ impl Terminal {
         line.stdin(slave);
         let background = Background::start(&mut line, format!("{command:?} on a terminal"));
         drop(line);
-        let keyboard = File::from(pty.master);
         let shown = Arc::new(Mutex::new(Vec::new()));
         let collector = collect(keyboard.try_clone().expect("a second handle"), Arc::clone(&shown));
         Self { keyboard, shown, background, collector }
@@ -95,6 +92,16 @@ impl Terminal {
         drop(self.keyboard);
         self.background.wait(deadline)
     }
+}
+
+/// Both ends, closed in every child that is not given one: a copy of the first in any process would keep the terminal open.
+#[track_caller]
+fn pseudo_terminal() -> (File, File) {
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a pseudo terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("its other end");
+    let path = ptsname_r(&master).expect("its name");
+    let slave = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(path);
+    (File::from(OwnedFd::from(master)), slave.expect("its other end"))
 }
 
 fn collect(mut master: File, shown: Arc<Mutex<Vec<u8>>>) -> Collector {
