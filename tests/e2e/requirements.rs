@@ -74,13 +74,9 @@ fn the_password_is_in_no_argument_list_and_not_shown_unless_asked_for() {
 
 #[test]
 fn a_missing_binary_says_what_to_install() {
-    let mut env = TestEnvironment::new();
-    let bin = env.root().join("bin");
-    std::fs::create_dir(&bin).expect("a directory");
-    std::os::unix::fs::symlink("/bin/sh", bin.join("sh")).expect("a link");
-    env.set("PATH", &bin);
+    let env = TestEnvironment::new();
     let project = env.project("[requirements.redis]\n[services.well]\ncmd = [\"FX\", \"run\"]\n");
-    let up = project.envctl(UP_WAIT).exits(1);
+    let up = without_redis(&env, &project, UP_WAIT).exits(1);
     up.complains(&["redis", "redis-server", "hint", "install"]);
     assert!(up.took < Duration::from_secs(5), "{:?}", up.took);
     assert_eq!(project.until_state("redis", "failed")["restarts"], 0, "not a crash loop");
@@ -129,6 +125,20 @@ fn as_root_without_user_namespaces_postgres_runs_as_its_own_account() {
     assert_ne!(uid, Some("0"), "PostgreSQL as root: {status}");
     assert_eq!(project.read("rows").trim(), "1");
     project.down();
+}
+
+/// Hides every Redis of the machine from one command: in a mount namespace of its own, where they are not executable.
+fn without_redis(env: &TestEnvironment, project: &Project<'_>, arguments: &[&str]) -> Output {
+    let hide = "for dir in /usr/bin /usr/local/bin /usr/sbin /opt/homebrew/bin; do
+            for name in redis-server valkey-server; do
+                [ ! -e $dir/$name ] || mount --bind /dev/null $dir/$name
+            done
+        done
+        exec \"$@\"";
+    let mut command = env.tool("unshare", project.dir());
+    let spaces: &[&str] = if is_root() { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] };
+    command.args(spaces).args(["/bin/sh", "-c", hide, "sh", ENVCTL]).args(arguments);
+    env.start(&mut command, arguments).wait(Duration::from_secs(60))
 }
 
 /// Runs its arguments where the kernel refuses to make user namespaces, as it does in most containers: in a namespace with

@@ -75,6 +75,9 @@ fn named(start: &Path, file: &Path) -> Result<Source, Diagnostics> {
     Ok(Source { root, file: Some(parent.join(name)), user_config: None })
 }
 
+/// How a first file is begun.
+const BEGINNING: &str = "begin an envctl.toml with two lines: `[services.web]` and `cmd = [\"my-server\"]`";
+
 fn not_found(start: &Path) -> Diagnostics {
     let message = format!("no envctl.toml in `{}` or above it", start.display());
     let mut diagnostic = Diagnostic::new("no-project", Severity::Error, message);
@@ -84,9 +87,9 @@ fn not_found(start: &Path) -> Diagnostics {
     diagnostic.hint(match foreign {
         Some(path) => {
             let shown = path.strip_prefix(start).unwrap_or(&path).display();
-            format!("there is a `{shown}`; `envctl config init` begins an envctl.toml")
+            format!("there is a `{shown}`, which this build does not read; {BEGINNING}")
         }
-        None => "`envctl config init` begins one; `-C DIR` looks elsewhere".to_owned(),
+        None => format!("{BEGINNING}, or look elsewhere with `-C DIR`"),
     });
     Diagnostics::single(start, diagnostic)
 }

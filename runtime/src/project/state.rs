@@ -280,7 +280,7 @@ impl Project {
             let (actor, _) = opened.map_err(|error| Refusal {
                 code: "failed".to_owned(),
                 message: format!("open the log of {name}: {error}"),
-                hint: Some("`envctl doctor` and `df` tell about the disk and its permissions".to_owned()),
+                hint: Some("`envctl show-state` prints the paths; `df` and their permissions tell the rest".to_owned()),
             })?;
             self.units[&name].log = Some(LogStream::new(actor));
         }

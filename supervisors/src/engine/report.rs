@@ -200,7 +200,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Operator => f.write_str("asked for"),
             Self::Exit(reason) => write_exit(f, reason),
-            Self::StartError(error) => write!(f, "failed to start: {error}"),
+            Self::StartError(error) => write!(f, "failed to {error}"),
             Self::ReadyTimeout { within } => write!(f, "not ready within {within:?}"),
             Self::Liveness(detail) => write!(f, "stopped answering: {detail}"),
             Self::Dependency { on, how } => how.write(on, f),

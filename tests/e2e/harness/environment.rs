@@ -55,11 +55,6 @@ impl TestEnvironment {
         self.root.path()
     }
 
-    /// Sets a variable of every command from now on.
-    pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
-        self.variables.insert(name.into(), value.into());
-    }
-
     /// A project with this `envctl.toml`; `"FX"` in it stands for the fixture program.
     #[track_caller]
     pub(crate) fn project(&self, toml: &str) -> Project<'_> {

@@ -208,12 +208,13 @@ impl Attributes {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let flags = libc::POSIX_SPAWN_SETSID as i32 | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
         let flags = libc::c_short::try_from(flags).expect("invariant: the flags are small constants");
-        // SAFETY: init, sigemptyset and sigfillset fill their argument; each is read only after that.
+        // SAFETY: init and sigemptyset fill their argument, and a signal set is plain bits; each is read only after that.
+        // Not sigfillset: it leaves out the two signals glibc keeps for itself, and posix_spawn then has them ignored.
         unsafe {
             check(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
             let mut this = Self(raw.assume_init());
             libc::sigemptyset(none.as_mut_ptr());
-            libc::sigfillset(all.as_mut_ptr());
+            all.as_mut_ptr().write_bytes(0xff, 1);
             check(libc::posix_spawnattr_setsigmask(&mut this.0, none.as_ptr()))?;
             check(libc::posix_spawnattr_setsigdefault(&mut this.0, all.as_ptr()))?;
             check(libc::posix_spawnattr_setflags(&mut this.0, flags))?;

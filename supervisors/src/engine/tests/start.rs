@@ -122,7 +122,7 @@ fn a_start_that_cannot_succeed_fails_at_once_and_is_no_crash_loop() {
     s.start("");
     s.spawn_fails("api", false);
     assert_eq!(s.states(), "api:failed web:pending");
-    assert_eq!(s.why("api"), "failed to start: start api: no such file");
+    assert_eq!(s.why("api"), "failed to start api: no such file");
     assert_eq!(s.child("api").restarts, 0);
     assert_eq!(s.timers().count(), 0);
 }
