@@ -9,7 +9,12 @@ mkdir -m 700 "$root/run" "$root/home"
 cp -r "$quickstart" "$root/quickstart"
 cd "$root/quickstart"
 export HOME="$root/home" XDG_RUNTIME_DIR="$root/run" XDG_STATE_HOME="$root/state" XDG_CONFIG_HOME="$root/config"
-trap '"$envctl" daemon stop >/dev/null 2>&1 || true; rm -rf "$root"' EXIT
+finish() {
+    "$envctl" daemon stop >/dev/null 2>&1 || true
+    # The last derived files may be on their way still.
+    rm -rf "$root" 2>/dev/null || { sleep 1 && rm -rf "$root"; }
+}
+trap finish EXIT
 
 median() {
     name=$1
@@ -24,6 +29,6 @@ median() {
 
 median nothing /bin/true
 median version "$envctl" --version
-"$envctl" up -d --wait >/dev/null
+"$envctl" up -d --wait >/dev/null 2>&1
 median ps "$envctl" ps
-"$envctl" down >/dev/null
+"$envctl" down >/dev/null 2>&1

@@ -146,7 +146,7 @@ fn a_wait_that_takes_too_long_exits_124_and_names_what_was_waited_for() {
     let up = project.envctl(&["up", "-d", "--wait", "--wait-timeout", "1s"]).exits(124);
     up.complains(&["slow"]);
     assert!(up.took < Duration::from_secs(5), "{:?}", up.took);
-    assert_eq!(project.state("fine"), "running", "what is up stays up");
+    project.until_state("fine", "running");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a04_a_program_that_does_not_exist_is_named_with_a_hint_and_is_no_crash_loop()
 
     let ghost = project.unit("ghost");
     assert_eq!((&ghost["state"], &ghost["restarts"]), (&json!("failed"), &json!(0)), "{ghost:#}");
-    assert_eq!(project.state("well"), "running", "independent units run");
+    project.until_state("well", "running");
     let waiter = project.unit("waiter");
     assert_eq!((&waiter["state"], &waiter["blocked_by"]), (&json!("pending"), &json!(["ghost"])), "{waiter:#}");
     project.envctl(&["why", "waiter"]).ok().says(&["ghost"]);
@@ -124,7 +124,7 @@ fn a01_a_crash_loop_slows_down_and_is_given_up() {
     let lives = given_up["incarnation"].as_u64().expect("a number");
     assert!((4..=9).contains(&lives), "{lives} lives before giving up");
     assert!(given_up["cause"].as_str().is_some_and(|cause| !cause.is_empty()), "{given_up:#}");
-    assert_eq!(project.state("well"), "running");
+    project.until_state("well", "running");
 
     let delays: Vec<u64> =
         project.events_of("loop").iter().filter_map(|event| event["details"]["delay_ms"].as_u64()).collect();

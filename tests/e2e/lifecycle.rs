@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Project, TestEnvironment, proc};
+use crate::harness::{Project, TestEnvironment, proc, until};
 
 /// Three services in a chain that write down when they start and stop, and one beside them.
 const CHAIN: &str = r#"
@@ -261,10 +261,13 @@ fn the_state_is_on_disk_from_the_first_day() {
     let project = chain(&env);
     let shown = project.envctl(&["show-state", "--json"]).ok();
     shown.says(&["run_state.json", "runtime_map.json"]);
-    let mut found = Vec::new();
-    find_files(&env.root().join("state"), &mut found);
     for name in ["run_state.json", "runtime_map.json", "events.jsonl"] {
-        let path = found.iter().find(|path| path.ends_with(name)).unwrap_or_else(|| panic!("no {name} in {found:#?}"));
+        // Derived files follow the journal within a moment: they are written together, and never on the start path.
+        let path = until(Duration::from_secs(5), name, || {
+            let mut found = Vec::new();
+            find_files(&env.root().join("state"), &mut found);
+            found.iter().find(|path| path.ends_with(name)).cloned().ok_or(found)
+        });
         let text = std::fs::read_to_string(path).expect("the file");
         for document in if name.ends_with('l') { text.lines().collect() } else { vec![text.as_str()] } {
             let value: Value =

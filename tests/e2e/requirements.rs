@@ -80,7 +80,7 @@ fn a_missing_binary_says_what_to_install() {
     up.complains(&["redis", "redis-server", "hint", "install"]);
     assert!(up.took < Duration::from_secs(5), "{:?}", up.took);
     assert_eq!(project.until_state("redis", "failed")["restarts"], 0, "not a crash loop");
-    assert_eq!(project.state("well"), "running");
+    project.until_state("well", "running");
 }
 
 #[test]
