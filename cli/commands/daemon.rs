@@ -2,7 +2,11 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use envctl_actors::process::end::gone;
+use envctl_actors::process::identity::Identity;
+use envctl_runtime::control::client::Client;
 use envctl_runtime::control::view::DaemonView;
 use envctl_runtime::control::wire::{DaemonStatus, DaemonStop, DaemonStopReply};
 use serde::Serialize;
@@ -15,6 +19,9 @@ use crate::output::harmless;
 
 /// How much of the end of the daemon's log is read.
 const LOG_MAX_BYTES: u64 = 1024 * 1024;
+
+/// How long a daemon that has answered may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The session's daemon: the process behind every command
 #[derive(Debug, clap::Subcommand)]
@@ -130,7 +137,10 @@ fn text(daemon: &DaemonView) -> String {
 async fn stop(context: &Context) -> Result<Exit, CliError> {
     let (was_running, escaped) = match context.running_daemon().await? {
         Some(client) => {
+            let processes = inner_processes(&client).await?;
             let DaemonStopReply { escaped } = client.request(DaemonStop {}).await?;
+            // The answer comes before the daemon's last words are on disk; a script may remove the state after this.
+            gone(processes, GONE_WITHIN).await;
             (true, escaped)
         }
         None => (false, Vec::new()),
@@ -145,6 +155,12 @@ async fn stop(context: &Context) -> Result<Exit, CliError> {
         }
     }
     Ok(Exit::ok_if(problem.is_none()))
+}
+
+/// The daemon and heart.
+async fn inner_processes(client: &Client) -> Result<Vec<Identity>, CliError> {
+    let status = client.request(DaemonStatus {}).await?;
+    Ok([Some(status.pid), status.heart_pid].into_iter().flatten().filter_map(Identity::of).collect())
 }
 
 fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {

@@ -124,8 +124,22 @@ impl Teller<'_> {
                 self.lines.push(format!("asked for by hand at {}: {verb}", self.time(asked)));
             }
             (None, Some(_)) => self.tell_restart(unit, first, "restarted automatically"),
-            (None, None) => self.tell_run(first),
+            (None, None) => {
+                let stopping = self.last(unit, &[Kind::UnitStopping], first).filter(|at| *at >= before);
+                match stopping.and_then(|at| Some((at, text(&self.events[at], "caused_by")?.to_owned()))) {
+                    Some((at, other)) => self.tell_edge(at, &other),
+                    None => self.tell_run(first),
+                }
+            }
         }
+    }
+
+    /// A restart that came over an edge: what happened to the other unit is the reason.
+    fn tell_edge(&mut self, stopping: usize, other: &str) {
+        self.use_event(stopping);
+        let cause = self.events[stopping].cause.clone().unwrap_or_else(|| format!("{other} was restarted"));
+        self.lines.push(format!("restarted at {} because {cause}, and it needs {other}", self.time(stopping)));
+        self.tell_other(other);
     }
 
     fn tell_run(&mut self, before: usize) {

@@ -233,6 +233,11 @@ impl Project {
         self.run.as_ref().is_some_and(|run| !run.closing)
     }
 
+    /// Whether units are being stopped for somebody who waits, or the last run is still being closed.
+    pub fn is_stopping(&self) -> bool {
+        self.is_closing() || !self.waiting.is_empty()
+    }
+
     /// Whether the last run is still being closed.
     pub fn is_closing(&self) -> bool {
         self.run.as_ref().is_some_and(|run| run.closing)
@@ -475,9 +480,6 @@ impl Project {
         self.answer_waiting();
         self.sync_journal();
         (self.session.quiet)();
-        while let Some(message) = self.later.pop_front() {
-            let _ = self.myself.cast(message);
-        }
     }
 
     /// Makes the journal durable, beside the handler.
@@ -552,6 +554,11 @@ impl Project {
             let escaped = escaped.map(|(id, unit)| (id.to_string(), unit.escaped.clone())).collect();
             let reply = DownReply { project: self.spec.name.to_string(), was_up: true, escaped };
             let _ = wait.reply.send(Ok(reply));
+        }
+        if !self.is_stopping() {
+            while let Some(message) = self.later.pop_front() {
+                let _ = self.myself.cast(message);
+            }
         }
     }
 

@@ -24,6 +24,8 @@ use crate::places::Places;
 
 /// Bytes of the daemon's log shown when it does not come up.
 const LOG_TAIL_BYTES: u64 = 2048;
+/// A daemon that is there answers within this time, or hangs: it greets in under a millisecond.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between attempts while heart brings a daemon back, which takes it some 10 ms.
 const REVIVE_RETRY: Duration = Duration::from_millis(5);
 /// Copies of descriptors are made above every number a child is promised.
@@ -70,14 +72,14 @@ pub enum LaunchError {
 pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Client, LaunchError> {
     let socket = places.socket()?;
     let until = Instant::now() + options.deadline;
-    match Client::connect(&socket, options.deadline).await {
+    match Client::connect(&socket, ANSWER_WITHIN).await {
         Err(ClientError::NotRunning { .. }) => {}
         answered => return Ok(answered?),
     }
     let late = || LaunchError::Timeout(options.deadline);
     let _starting = timeout_at(until, lock_start(places.start_lock())).await.map_err(|_| late())??;
     // Whoever held the lock before us has probably started it.
-    match Client::connect(&socket, until - Instant::now()).await {
+    match Client::connect(&socket, ANSWER_WITHIN).await {
         Err(ClientError::NotRunning { .. }) => {}
         answered => return Ok(answered?),
     }

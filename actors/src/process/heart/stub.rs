@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, getegid, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{getegid, geteuid};
 
 use super::wire::StubOrder;
 use crate::process::sys::child;
@@ -62,9 +62,7 @@ fn carry_out(order: &StubOrder) -> Result<(), Step> {
         map_user(uid, gid)?;
     }
     if let Some((uid, gid)) = order.account {
-        setgroups(&[Gid::from_raw(gid)]).map_err(|errno| ("setting the groups", errno.into()))?;
-        setgid(Gid::from_raw(gid)).map_err(|errno| ("setting the gid", errno.into()))?;
-        setuid(Uid::from_raw(uid)).map_err(|errno| ("setting the uid", errno.into()))?;
+        child::become_account(uid, gid).map_err(|error| ("becoming the account", error))?;
     }
     Ok(())
 }

@@ -160,6 +160,36 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     cvt(i64::from(unsafe { libc::setrlimit(resource, &allowed) })).map(drop)
 }
 
+/// Becomes another account, and keeps the right to pass through directories and to read.
+///
+/// For a server that refuses to run as root: its files are given to the account, but what leads to them (`/root`) may be
+/// closed to everybody. Keeping the one capability is best effort; without it the account has only its own rights.
+pub fn become_account(uid: u32, gid: u32) -> io::Result<()> {
+    const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+    const CAP_DAC_READ_SEARCH: u32 = 2;
+    const PR_CAP_AMBIENT: c_int = 47;
+    const PR_CAP_AMBIENT_RAISE: libc::c_ulong = 2;
+    // capget(2): a header (version, pid), then twice (effective, permitted, inheritable).
+    let header = [CAPABILITY_VERSION_3, 0];
+    let set = 1_u32 << CAP_DAC_READ_SEARCH;
+    let data = [set, set, set, 0, 0, 0];
+    // SAFETY: setgroups is given one gid that lives through the call; capset reads the two arrays, whose layout is the
+    // kernel's; the rest has no pointers. This process has one thread, so the raw calls change all of it.
+    unsafe {
+        libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0);
+        cvt(i64::from(libc::setgroups(1, &gid)))?;
+        cvt(i64::from(libc::setgid(gid)))?;
+        cvt(i64::from(libc::setuid(uid)))?;
+        if libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) == 0 {
+            libc::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(CAP_DAC_READ_SEARCH), 0, 0);
+        } else {
+            // Whatever capset left must not survive.
+            libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0);
+        }
+    }
+    Ok(())
+}
+
 /// Sets this process's nice value to 0 where that is allowed.
 pub fn reset_nice() {
     // SAFETY: no pointers. Failing is normal for an unprivileged caller that was niced.
