@@ -138,7 +138,9 @@ fn at_rest(unit: &UnitView) -> bool {
 fn note(unit: &UnitView) -> Option<String> {
     match unit.state {
         UnitState::Failed | UnitState::Backoff | UnitState::Pending | UnitState::Starting => unit.cause.clone(),
-        UnitState::Running | UnitState::Ready if unit.restarts > 0 => unit.cause.clone(),
+        UnitState::Running | UnitState::Ready if unit.restarts > 0 => {
+            unit.cause.as_ref().map(|cause| format!("started again: {cause}"))
+        }
         UnitState::Running | UnitState::Ready | UnitState::Stopping | UnitState::Stopped | UnitState::Done => None,
     }
 }
