@@ -137,8 +137,12 @@ impl Snapshot {
     }
 
     fn belonging(&self, proof: &Proof, strangers: &Strangers, spare: &BTreeSet<u32>) -> Vec<Identity> {
-        let mut found: BTreeSet<u32> =
-            self.processes.values().filter(|stat| self.is_proved(stat, proof, strangers)).map(|stat| stat.pid).collect();
+        let mut found: BTreeSet<u32> = self
+            .processes
+            .values()
+            .filter(|stat| self.is_proved(stat, proof, strangers))
+            .map(|stat| stat.pid)
+            .collect();
         self.add_descendants(&mut found);
         let identity = |pid: &u32| {
             let stat = self.processes.get(pid)?;

@@ -16,9 +16,9 @@ pub mod identity;
 pub mod life;
 pub mod listener;
 pub mod spawn;
-pub mod table;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel: docs/ARCHITECTURE.md, invariants of absence")]
 pub mod sys;
+pub mod table;
 
 pub use command::{Command, Limits, RunAs};
 pub use table::{Order, Processes, Role, Scope, Spawned, Tag};

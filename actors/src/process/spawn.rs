@@ -45,7 +45,9 @@ pub fn failure(command: &Command, errno: i32, step: Option<String>) -> StartErro
         Errno::ENOENT => (missing_interpreter(&program), false),
         Errno::ENOEXEC => (Some("the file is neither a program nor a script with a `#!` line".to_owned()), false),
         Errno::EACCES => (Some(format!("check the permissions: `chmod +x {}`", program.display())), false),
-        Errno::E2BIG => (Some("the arguments and the environment are too long; one variable may have 128 KiB".to_owned()), false),
+        Errno::E2BIG => {
+            (Some("the arguments and the environment are too long; one variable may have 128 KiB".to_owned()), false)
+        }
         Errno::ENOTDIR | Errno::ELOOP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM => (None, false),
         _ => (None, true),
     };
@@ -75,8 +77,15 @@ pub fn find(command: &Command) -> Result<PathBuf, StartError> {
     match denied {
         Some(candidate) => Err(no_program(&candidate, Errno::EACCES)),
         None => Err(StartError {
-            message: format!("find `{}` in PATH ({}): No such file or directory (ENOENT)", program.display(), path.display()),
-            hint: Some(format!("install `{0}`, or give its path; `command -v {0}` tells whether your shell finds it", program.display())),
+            message: format!(
+                "find `{}` in PATH ({}): No such file or directory (ENOENT)",
+                program.display(),
+                path.display()
+            ),
+            hint: Some(format!(
+                "install `{0}`, or give its path; `command -v {0}` tells whether your shell finds it",
+                program.display()
+            )),
             retry: false,
         }),
     }
@@ -96,7 +105,11 @@ fn no_program(path: &Path, errno: Errno) -> StartError {
         Errno::EACCES if path.is_dir() => "this is a directory, not a program".to_owned(),
         _ => format!("check the permissions: `chmod +x {}`", path.display()),
     };
-    StartError { message: format!("run {}: {} ({errno:?})", path.display(), errno.desc()), hint: Some(hint), retry: false }
+    StartError {
+        message: format!("run {}: {} ({errno:?})", path.display(), errno.desc()),
+        hint: Some(hint),
+        retry: false,
+    }
 }
 
 fn check_dir(dir: &Path) -> Result<(), StartError> {

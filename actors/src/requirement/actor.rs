@@ -34,9 +34,8 @@ impl Kind for Requirement {
         }
         let asked = Asked { purpose: Purpose::Ready, probe: plan.probe, schedule: plan.schedule };
         let after = plan.after_ready;
-        let after_ready = Box::pin(async move {
-            execute::run_after_ready(&after).await.map_err(|error| error.to_string())
-        });
+        let after_ready =
+            Box::pin(async move { execute::run_after_ready(&after).await.map_err(|error| error.to_string()) });
         Ok(Prepared {
             command: plan.main,
             asked: vec![asked],

@@ -1,18 +1,21 @@
 //! What only shows when the whole project is seen: names, cycles, ports and references.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::Edge;
 
 use super::diagnostic::Findings;
 use super::model::{Draft, Model, Reference, UNNAMED_PORT, Usage};
-use super::nearest::nearest;
+use super::nearest::{nearest, unit_hint};
 use super::origin::Place;
 use crate::spec::{UnitKind, UnitSpec};
 
 /// Most cycles told: breaking one often breaks the others.
 const CYCLES_MAX: usize = 10;
+
+/// Last number tried to find a free name.
+const RENAMES_MAX: usize = 99;
 
 /// Longest cycle that is told name by name.
 const CYCLE_SHOWN_MAX: usize = 24;
@@ -31,20 +34,33 @@ fn names(findings: &mut Findings, model: &Model) {
     let mut seen: HashMap<String, (String, &Name, &Place)> = HashMap::new();
     let units = model.drafts.iter().map(|draft| (draft.label(), draft.name(), &draft.at));
     let groups = model.groups.iter().map(|group| (format!("group `{}`", group.name), &group.name, &group.at));
+    let group_names = model.groups.iter().map(|group| &group.name);
+    let taken = model.drafts.iter().map(Draft::name).chain(group_names).map(Name::to_variable).collect();
     for (label, name, at) in units.chain(groups) {
         match seen.get(&name.to_variable()) {
             Some((other, same, first)) if *same == name => {
-                findings.conflict("name-twice", first, at, format!("{label} has the name of {other}"));
+                findings
+                    .conflict("name-twice", first, at, format!("{label} has the name of {other}"))
+                    .hint(rename(name, &taken));
             }
             Some((other, _, first)) => {
                 let message = format!(
                     "{label} and {other} differ only in `-` and `_`: both would be `{}_URL`",
                     name.to_variable()
                 );
-                findings.conflict("name-twice", first, at, message);
+                findings.conflict("name-twice", first, at, message).hint(rename(name, &taken));
             }
             None => drop(seen.insert(name.to_variable(), (label, name, at))),
         }
+    }
+}
+
+/// What to write for a name that is taken.
+fn rename(name: &Name, taken: &HashSet<String>) -> String {
+    let free = (2..=RENAMES_MAX).filter_map(|n| Name::new(&format!("{name}-{n}")).ok());
+    match free.into_iter().find(|free| !taken.contains(&free.to_variable())) {
+        Some(free) => format!("rename one of the two, for example to `{free}`"),
+        None => "rename one of the two".to_owned(),
     }
 }
 
@@ -118,18 +134,25 @@ fn shorten(path: &[&str]) -> String {
 
 /// Two units with the same base would swap ports with their order of start.
 fn ports(findings: &mut Findings, model: &Model) {
+    let taken: HashSet<u16> = model.drafts.iter().flat_map(|draft| &draft.bases).map(|base| base.value).collect();
     let mut seen: HashMap<u16, (String, &Place)> = HashMap::new();
     for draft in &model.drafts {
         for base in &draft.bases {
             match seen.get(&base.value) {
                 Some((other, first)) => {
                     let message = format!("port {} of {} is also the port of {other}", base.value, draft.label());
-                    findings.conflict("port-twice", first, &base.at, message);
+                    findings.conflict("port-twice", first, &base.at, message).hint(other_port(base.value, &taken));
                 }
                 None => drop(seen.insert(base.value, (draft.label(), &base.at))),
             }
         }
     }
+}
+
+/// What to write for a port that is taken.
+fn other_port(base: u16, taken: &HashSet<u16>) -> String {
+    let free = (base..=u16::MAX).chain(1..base).find(|port| !taken.contains(port));
+    free.map_or_else(|| "take one of the two away".to_owned(), |free| format!("write another one, such as {free}"))
 }
 
 fn references(findings: &mut Findings, model: &Model, edges: &[Vec<Edge>]) {
@@ -203,7 +226,7 @@ fn unknown_unit(findings: &mut Findings, model: &Model, reference: &Reference) {
     let names: Vec<&str> = model.drafts.iter().map(|draft| draft.name().as_str()).collect();
     let hint = match nearest(unit.as_str(), names.iter().copied()) {
         Some(near) => format!("did you mean `${{{near}.{attribute}}}`?"),
-        None => format!("units here: {}", names.join(", ")),
+        None => unit_hint(unit.as_str(), &names),
     };
     findings.error("unknown-unit", at, format!("`${{{unit}.{attribute}}}` names a unit that is not there")).hint(hint);
 }

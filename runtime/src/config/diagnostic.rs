@@ -222,7 +222,8 @@ impl Findings {
         &self.root
     }
 
-    /// Notes an error at a place; the result takes a hint.
+    /// Notes an error at a place; the result takes a hint, and no error goes without.
+    #[must_use = "an error is told with what to write instead: add a hint"]
     pub(super) fn error(&mut self, code: &'static str, at: &Place, message: impl Into<String>) -> &mut Diagnostic {
         self.add(Severity::Error, code, at, message.into())
     }
@@ -232,10 +233,19 @@ impl Findings {
         self.add(Severity::Warning, code, at, message.into())
     }
 
-    /// Notes an error about two places; the later one is shown with its line.
-    pub(super) fn conflict(&mut self, code: &'static str, first: &Place, at: &Place, message: impl Into<String>) {
+    /// Notes an error about two places; the later one is shown with its line. The result takes a hint.
+    #[must_use = "an error is told with what to write instead: add a hint"]
+    pub(super) fn conflict(
+        &mut self,
+        code: &'static str,
+        first: &Place,
+        at: &Place,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         let first = self.files.position(first);
-        self.error(code, at, message).first = Some(first);
+        let diagnostic = self.error(code, at, message);
+        diagnostic.first = Some(first);
+        diagnostic
     }
 
     /// Notes a finding that has no place.

@@ -38,7 +38,7 @@ pub struct Source {
 pub fn discover(start: &Path, file: Option<&Path>) -> Result<Source, Diagnostics> {
     let Ok(start) = start.canonicalize() else {
         let message = format!("the directory `{}` is not there", start.display());
-        return Err(Diagnostics::single(start, Diagnostic::new("no-project", Severity::Error, message)));
+        return Err(no_project(start, message, "name a directory that is there with `-C DIR`"));
     };
     if let Some(file) = file {
         return named(&start, file);
@@ -66,7 +66,11 @@ fn named(start: &Path, file: &Path) -> Result<Source, Diagnostics> {
     let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
     let (Some(name), Some(parent), true) = (name, parent, path.symlink_metadata().is_ok()) else {
         let message = format!("the file `{}` is not there", file.display());
-        return Err(Diagnostics::single(start, Diagnostic::new("no-project", Severity::Error, message)));
+        let hint = match PROJECT_FILES.iter().find(|name| start.join(name).is_file()) {
+            Some(name) => format!("there is a `{name}`: name it, or leave `--file` out"),
+            None => format!("its path is relative to `{}`", start.display()),
+        };
+        return Err(no_project(start, message, hint));
     };
     let root = match parent.parent() {
         Some(above) if parent.ends_with(".config") => above.to_path_buf(),
@@ -75,21 +79,26 @@ fn named(start: &Path, file: &Path) -> Result<Source, Diagnostics> {
     Ok(Source { root, file: Some(parent.join(name)), user_config: None })
 }
 
+fn no_project(start: &Path, message: String, hint: impl Into<String>) -> Diagnostics {
+    let mut diagnostic = Diagnostic::new("no-project", Severity::Error, message);
+    diagnostic.hint(hint);
+    Diagnostics::single(start, diagnostic)
+}
+
 /// How a first file is begun.
 const BEGINNING: &str = "begin an envctl.toml with two lines: `[services.web]` and `cmd = [\"my-server\"]`";
 
 fn not_found(start: &Path) -> Diagnostics {
     let message = format!("no envctl.toml in `{}` or above it", start.display());
-    let mut diagnostic = Diagnostic::new("no-project", Severity::Error, message);
     let foreign = start
         .ancestors()
         .find_map(|directory| FOREIGN_FILES.iter().map(|name| directory.join(name)).find(|path| path.is_file()));
-    diagnostic.hint(match foreign {
+    let hint = match foreign {
         Some(path) => {
             let shown = path.strip_prefix(start).unwrap_or(&path).display();
             format!("there is a `{shown}`, which this build does not read; {BEGINNING}")
         }
         None => format!("{BEGINNING}, or look elsewhere with `-C DIR`"),
-    });
-    Diagnostics::single(start, diagnostic)
+    };
+    no_project(start, message, hint)
 }

@@ -28,13 +28,30 @@ pub(super) struct EnvEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EnvFileError {
     /// What is wrong.
-    pub(super) message: String,
+    pub(super) message: &'static str,
+    /// What to write instead.
+    pub(super) hint: &'static str,
     /// Where.
     pub(super) span: Range<usize>,
 }
 
 /// Most bytes that expansion may produce in all: `A=$B$B`, `C=$A$A` … doubles with every line.
 const EXPANDED_BYTES_MAX: usize = 1 << 20;
+
+/// What can be wrong with a line, and what to write instead.
+type Mistake = (&'static str, &'static str);
+
+const NO_PAIR: Mistake = ("a line must be KEY=value", "write KEY=value, or begin a note with `#`");
+const BAD_KEY: Mistake = (
+    "the name before `=` must be letters, digits and `_`",
+    "write a name such as DATABASE_URL; it does not begin with a digit",
+);
+const NUL: Mistake = ("the value contains a NUL character", "take the NUL out: no variable can hold one");
+const OPEN_SINGLE: Mistake = ("the `'` is never closed", "end the value with `'`; one that holds a `'` goes in \"…\"");
+const OPEN_DOUBLE: Mistake =
+    ("the `\"` is never closed", "end the value with `\"`; inside of it, a quote is written `\\\"`");
+const TOO_LARGE: Mistake =
+    ("the values grow too large", "name fewer variables with `$` here: all they fill in is kept below 1 MiB");
 
 /// Reads a whole file; a bad line does not hide the next one.
 pub(super) fn parse(text: &str) -> (Vec<EnvEntry>, Vec<EnvFileError>) {
@@ -71,16 +88,16 @@ impl<'a> EnvReader<'a> {
         let start = line_start + (line.len() - body.len());
         let whole = start..line_start + line.trim_end().len();
         let Some((key, raw)) = body.split_once('=') else {
-            return Err(error("a line must be KEY=value", whole));
+            return Err(error(NO_PAIR, whole));
         };
         let key = key.trim_end();
         if !is_key(key) {
-            return Err(error("the name before `=` must be letters, digits and `_`", start..start + key.len().max(1)));
+            return Err(error(BAD_KEY, start..start + key.len().max(1)));
         }
         let raw = raw.trim_start_matches([' ', '\t']);
         let value = self.value(line_start + line.len() - raw.len(), raw)?;
         if value.contains('\0') {
-            return Err(error("the value contains a NUL character", whole));
+            return Err(error(NUL, whole));
         }
         self.known.insert(key.to_owned(), value.clone());
         Ok(Some(EnvEntry { key: key.to_owned(), value, span: start..start + key.len() }))
@@ -90,14 +107,13 @@ impl<'a> EnvReader<'a> {
         match raw.as_bytes().first() {
             Some(b'\'') => {
                 let inside = &self.text[start + 1..];
-                let end = inside.find('\'').ok_or_else(|| error("the `'` is never closed", start..start + 1))?;
+                let end = inside.find('\'').ok_or_else(|| error(OPEN_SINGLE, start..start + 1))?;
                 self.skip_line_after(start + 1 + end + 1);
                 Ok(inside[..end].to_owned())
             }
             Some(b'"') => {
                 let inside = &self.text[start + 1..];
-                let (value, length) =
-                    unescape(inside).ok_or_else(|| error("the `\"` is never closed", start..start + 1))?;
+                let (value, length) = unescape(inside).ok_or_else(|| error(OPEN_DOUBLE, start..start + 1))?;
                 self.skip_line_after(start + 1 + length);
                 self.expand(&value, start)
             }
@@ -131,7 +147,7 @@ impl<'a> EnvReader<'a> {
             }
             value.push_str(&part[length..]);
             if self.expanded_bytes > EXPANDED_BYTES_MAX {
-                return Err(error("the values grow too large", start..start + 1));
+                return Err(error(TOO_LARGE, start..start + 1));
             }
         }
         Ok(value)
@@ -190,6 +206,6 @@ fn is_key(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
-fn error(message: &str, span: Range<usize>) -> EnvFileError {
-    EnvFileError { message: message.to_owned(), span }
+fn error((message, hint): Mistake, span: Range<usize>) -> EnvFileError {
+    EnvFileError { message, hint, span }
 }

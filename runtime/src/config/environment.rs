@@ -7,7 +7,7 @@ use super::env_file;
 use super::load::read_text;
 use super::model::{Environment, Reference, Usage};
 use super::origin::{At, Place};
-use super::reader::{Reader, table, text, wrong_type};
+use super::reader::{Reader, Wanted, table, text, wrong_type};
 use super::template::{self, TemplateError};
 use super::tree::{Node, Value};
 use crate::spec::{Inherit, Piece, Sourced, Template};
@@ -17,6 +17,16 @@ const RESERVED: &str = "ENVCTL_RT_VARS";
 
 /// Names tried in the hint about a missing `.env` file.
 const EXAMPLES: [&str; 4] = ["example", "sample", "template", "dist"];
+
+const INHERIT: Wanted = Wanted {
+    what: "true, false or an array of variable names",
+    example: "true, false or the names, as in [\"PATH\", \"HOME\"]",
+};
+
+const ENV_FILE: Wanted = Wanted {
+    what: "a path, an array of paths or a table",
+    example: "\".env\", [\".env\", \"more.env\"] or { path = \".env\", optional = true }",
+};
 
 /// Reads `env` and `env_file`; the table wins over the files.
 pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, references: &mut Vec<Reference>) -> Environment {
@@ -53,7 +63,7 @@ pub(super) fn inherit(findings: &mut Findings, reader: &mut Reader<'_>) -> Optio
             let names = reader.texts(findings, "inherit")?;
             Some(Inherit::Names(names.into_iter().map(|name| name.value.to_owned()).collect()))
         }
-        _ => wrong_type(findings, node, &reader.path("inherit"), "true, false or an array of variable names"),
+        _ => wrong_type(findings, node, &reader.path("inherit"), &INHERIT),
     }
 }
 
@@ -109,9 +119,13 @@ fn bad_template(findings: &mut Findings, text: &At<&str>, error: &TemplateError)
 
 fn name_is_good(findings: &mut Findings, key: &str, at: &Place) -> bool {
     if key == RESERVED {
-        findings.error("bad-env-name", at, format!("`{RESERVED}` is set by envctl itself"));
+        findings
+            .error("bad-env-name", at, format!("`{RESERVED}` is set by envctl itself"))
+            .hint("take it away, or give the variable another name");
     } else if key.is_empty() || key.contains(['=', '\0']) {
-        findings.error("bad-env-name", at, format!("{key:?} cannot be the name of a variable"));
+        findings
+            .error("bad-env-name", at, format!("{key:?} cannot be the name of a variable"))
+            .hint("write a name such as DATABASE_URL, and its value behind it");
     } else {
         return true;
     }
@@ -143,7 +157,7 @@ fn env_file_of(findings: &mut Findings, node: &Node, path: &str) -> Option<EnvFi
             (file?, optional)
         }
         Value::Text(_) => (text(findings, node, path)?, false),
-        _ => return wrong_type(findings, node, path, "a path, an array of paths or { path, optional }"),
+        _ => return wrong_type(findings, node, path, &ENV_FILE),
     };
     let full = findings.root().join(file.value);
     Some(EnvFile { path: At { value: full, at: file.at }, optional })
@@ -160,14 +174,14 @@ fn read_env_file(findings: &mut Findings, file: &EnvFile, env: &mut Environment)
             return;
         }
         Err(error) => {
-            findings.error("unreadable", at, error.to_string());
+            findings.error("unreadable", at, error.to_string()).hint(error.hint());
             return;
         }
     };
     let index = findings.files.add(path, text.clone());
     let (entries, errors) = env_file::parse(&text);
     for error in errors {
-        findings.error("bad-env-file", &Place { file: index, span: error.span }, error.message);
+        findings.error("bad-env-file", &Place { file: index, span: error.span }, error.message).hint(error.hint);
     }
     for entry in entries {
         let origin = findings.files.origin(&Place { file: index, span: entry.span });

@@ -8,7 +8,7 @@ use envctl_supervisors::spec::{Escalate, Strategy};
 
 use super::diagnostic::Findings;
 use super::model::{Group, Model};
-use super::nearest::nearest;
+use super::nearest::unit_hint;
 use super::origin::{At, Place};
 use super::project::{UNITS_MAX, name};
 use super::reader::{Reader, table};
@@ -42,7 +42,9 @@ pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, model: &mut
         return;
     };
     if let Some((_, entry)) = entries.get_index(UNITS_MAX) {
-        findings.error("too-many", &entry.key_at, format!("at most {UNITS_MAX} groups are supported"));
+        findings
+            .error("too-many", &entry.key_at, format!("at most {UNITS_MAX} groups are supported"))
+            .hint("merge some of the groups");
     }
     for (text, entry) in entries.iter().take(UNITS_MAX) {
         let group = name(findings, text, &entry.key_at).and_then(|name| group(findings, name, entry));
@@ -108,19 +110,16 @@ fn members(findings: &mut Findings, model: &Model) {
             }
             if let Some((_, first)) = parents.iter().find(|(name, _)| *name == member.value) {
                 let message = format!("`{}` is a member twice: a unit has one group", member.value);
-                findings.conflict("twice", &first.clone(), &member.at, message);
+                findings.conflict("twice", first, &member.at, message).hint("keep one of the two");
             } else if !names.contains(&member.value) && !model.bad_names.contains(&member.value) {
                 let message = format!("group `{}` names `{}`, which is not there", group.name, member.value);
-                let hint = match nearest(
-                    &member.value,
-                    names.iter().map(String::as_str).filter(|name| *name != group.name.as_str()),
-                ) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("units here: {}", names.join(", ")),
-                };
+                let others = names.iter().map(String::as_str).filter(|name| *name != group.name.as_str());
+                let hint = unit_hint(&member.value, &others.collect::<Vec<_>>());
                 findings.error("unknown-unit", &member.at, message).hint(hint);
             } else if member.value == group.name.as_str() {
-                findings.error("bad-group", &member.at, format!("group `{}` is a member of itself", group.name));
+                findings
+                    .error("bad-group", &member.at, format!("group `{}` is a member of itself", group.name))
+                    .hint(format!("take `{}` out of its own `members`", group.name));
             }
             parents.push((member.value.clone(), member.at.clone()));
         }

@@ -118,6 +118,21 @@ impl ReadError {
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Missing(_))
     }
+
+    /// What to do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "create it, or correct the link that should lead to it",
+            Self::Directory(_) => "a file is read here; move the directory away or name a file in it",
+            Self::Special(_) => "put an ordinary file in its place",
+            Self::TooLarge(_) => "make it smaller than 1 MiB; data belongs in files of its own",
+            Self::NotUtf8 { .. } => "save it as UTF-8",
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                "make it readable for you with `chmod u+r`, and its directory with `chmod u+rx`"
+            }
+            Self::Io { .. } => "check its path and the disk it is on",
+        }
+    }
 }
 
 /// The files that are there, merged, and their paths from the lowest to the highest.
@@ -175,10 +190,7 @@ fn read_layer(findings: &mut Findings, path: &Path, presence: Presence) -> Optio
 fn unreadable(findings: &mut Findings, path: &Path, error: &ReadError) {
     let shown = path.strip_prefix(findings.root()).unwrap_or(path).display().to_string();
     let message = error.to_string().replace(&path.display().to_string(), &shown);
-    let diagnostic = findings.push(Diagnostic::new("unreadable", Severity::Error, message));
-    if let ReadError::Directory(_) = error {
-        diagnostic.hint("a configuration is a file; move the directory away");
-    }
+    findings.push(Diagnostic::new("unreadable", Severity::Error, message)).hint(error.hint());
 }
 
 /// What belongs to one project has no place in the configuration of all of them.

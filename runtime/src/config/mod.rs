@@ -43,6 +43,7 @@ mod reader;
 mod resolve;
 mod show;
 mod supervise;
+mod syntax;
 pub mod template;
 mod tree;
 mod unit;

@@ -3,6 +3,9 @@
 /// Candidates looked at: a hostile file must not buy quadratic time.
 const CANDIDATES_MAX: usize = 1000;
 
+/// Most units listed in a hint: more are not read.
+const SHOWN_MAX: usize = 24;
+
 /// Keys of other tools and old habits, with ours.
 const ALIASES: [(&str, &str); 30] = [
     ("args", "cmd"),
@@ -48,6 +51,21 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(distance, _)| *distance <= reach)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// What to say about a unit that is not there, where `others` could be meant.
+pub(super) fn unit_hint(word: &str, others: &[&str]) -> String {
+    if let Some(near) = nearest(word, others.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    if others.is_empty() {
+        return "there is no other unit; add one with a header such as `[services.db]`".to_owned();
+    }
+    let shown = others[..others.len().min(SHOWN_MAX)].join(", ");
+    match others.len().saturating_sub(SHOWN_MAX) {
+        0 => format!("units here: {shown}"),
+        more => format!("units here: {shown} and {more} more"),
+    }
 }
 
 /// What to say about an unknown key where `known` ones are allowed.

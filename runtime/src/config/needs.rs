@@ -5,9 +5,9 @@ use envctl_supervisors::spec::{Condition, Edge, Then};
 
 use super::diagnostic::Findings;
 use super::model::{Draft, Model, Need};
-use super::nearest::nearest;
+use super::nearest::unit_hint;
 use super::origin::At;
-use super::reader::{Reader, text, wrong_type};
+use super::reader::{Reader, Wanted, text, wrong_type};
 use super::supervise::{choice, one_of};
 use super::tree::{Node, Value};
 use crate::spec::UnitKind;
@@ -16,6 +16,14 @@ const CONDITIONS: [(&str, Condition); 3] =
     [("started", Condition::Started), ("ready", Condition::Ready), ("done", Condition::Done)];
 
 const THENS: [(&str, Then); 3] = [("ignore", Then::Ignore), ("restart", Then::Restart), ("stop", Then::Stop)];
+
+const NEEDS: Wanted =
+    Wanted { what: "an array of units or a table of conditions", example: "[\"a\", \"b\"] or { a = \"ready\" }" };
+
+const NEED: Wanted = Wanted {
+    what: "a condition or a table",
+    example: "\"started\", \"ready\", \"done\" or { is = \"ready\", then = \"restart\" }",
+};
 
 /// Reads `needs` of a unit.
 pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>) -> Vec<Need> {
@@ -36,7 +44,7 @@ pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>) -> Vec<Need
                 need(findings, on, &entry.node, &format!("`{name}` in {path}"))
             })
             .collect(),
-        _ => wrong_type(findings, node, &path, "[\"a\", \"b\"] or { a = \"ready\" }").unwrap_or_default(),
+        _ => wrong_type(findings, node, &path, &NEEDS).unwrap_or_default(),
     }
 }
 
@@ -55,7 +63,7 @@ fn need(findings: &mut Findings, on: At<String>, node: &Node, path: &str) -> Opt
             reader.finish(findings);
             Some(Need { on, is, then })
         }
-        _ => wrong_type(findings, node, path, "\"started\", \"ready\", \"done\" or { is, then }"),
+        _ => wrong_type(findings, node, path, &NEED),
     }
 }
 
@@ -71,9 +79,13 @@ fn edges_of(findings: &mut Findings, model: &Model, draft: &Draft) -> Vec<Edge> 
             break;
         }
         if need.on.value == draft.name().as_str() {
-            findings.error("self-need", &need.on.at, format!("{} needs itself", draft.label()));
+            findings
+                .error("self-need", &need.on.at, format!("{} needs itself", draft.label()))
+                .hint(format!("take `{}` out of its own `needs`", need.on.value));
         } else if edges.iter().any(|edge| edge.on.as_str() == need.on.value) {
-            findings.error("twice", &need.on.at, format!("{} needs `{}` twice", draft.label(), need.on.value));
+            findings
+                .error("twice", &need.on.at, format!("{} needs `{}` twice", draft.label(), need.on.value))
+                .hint("keep one of the two");
         } else {
             edges.extend(edge(findings, model, draft, need));
         }
@@ -134,13 +146,10 @@ fn target<'m>(findings: &mut Findings, model: &'m Model, draft: &Draft, need: &N
             .hint("name its members");
         return None;
     }
-    let names: Vec<&str> = model.drafts.iter().map(Draft::name).map(Name::as_str).collect();
-    let hint = match nearest(name, names.iter().copied().filter(|other| *other != draft.name().as_str())) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("units here: {}", names.join(", ")),
-    };
+    let others = model.drafts.iter().map(Draft::name).filter(|other| *other != draft.name());
+    let others: Vec<&str> = others.map(Name::as_str).collect();
     findings
         .error("unknown-unit", &need.on.at, format!("{} needs `{name}`, which is not there", draft.label()))
-        .hint(hint);
+        .hint(unit_hint(name, &others));
     None
 }

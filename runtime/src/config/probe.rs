@@ -11,13 +11,23 @@ use super::model::{Reference, UNNAMED_PORT};
 use super::nearest::nearest;
 use super::origin::{At, Place};
 use super::program;
-use super::reader::{Reader, table, text, wrong_type};
+use super::reader::{Reader, Wanted, table, text, wrong_type};
 use super::template;
 use super::tree::{Node, Value};
 use crate::spec::{Ask, Piece, PortWish, ProbePort, ProbeSpec};
 
 /// The keys that ask; exactly one of them stands in a probe.
 const QUESTIONS: [&str; 5] = ["http", "tcp", "exec", "sh", "log"];
+
+const PROBE: Wanted = Wanted {
+    what: "a path or a table",
+    example: "a path such as \"/healthz\", or { tcp = true }, { exec = [\"check\"] }, { log = \"ready\" }",
+};
+
+const TCP: Wanted =
+    Wanted { what: "true, a port number or the name of a port", example: "{ tcp = true } for the unit's own port" };
+
+const PORT: Wanted = Wanted { what: "an integer from 1 to 65535", example: "a port number such as 8000" };
 
 /// Which probe is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +66,7 @@ impl ProbeReader<'_> {
             return Some(schedule(self.http(&url, None)?));
         }
         let Value::Table(_) = &node.value else {
-            return wrong_type(self.findings, node, path, "a path such as \"/healthz\" or a table");
+            return wrong_type(self.findings, node, path, &PROBE);
         };
         let (entries, at) = table(self.findings, node, path)?;
         let mut reader = Reader::new(path.to_owned(), entries);
@@ -146,7 +156,7 @@ impl ProbeReader<'_> {
         match &node.value {
             Value::Boolean(true) => self.own_port(&node.at).map(|name| Ask::Tcp(ProbePort::Own(name))),
             Value::Integer(_) | Value::Text(_) => self.port(node).map(Ask::Tcp),
-            _ => wrong_type(self.findings, node, path, "true, a port number or the name of a port"),
+            _ => wrong_type(self.findings, node, path, &TCP),
         }
     }
 
@@ -214,11 +224,13 @@ impl ProbeReader<'_> {
 /// A port number from 1.
 pub(super) fn port_number(findings: &mut Findings, node: &Node, path: &str) -> Option<u16> {
     let Value::Integer(number) = node.value else {
-        return wrong_type(findings, node, path, "an integer from 1 to 65535");
+        return wrong_type(findings, node, path, &PORT);
     };
     let port = u16::try_from(number).ok().filter(|port| *port > 0);
     if port.is_none() {
-        findings.error("out-of-range", &node.at, format!("{path} must be from 1 to 65535"));
+        findings
+            .error("out-of-range", &node.at, format!("{path} must be from 1 to 65535"))
+            .hint(format!("write {}", PORT.example));
     }
     port
 }

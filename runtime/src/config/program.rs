@@ -6,12 +6,15 @@ use super::diagnostic::Findings;
 use super::environment::template_at;
 use super::model::{Reference, Usage};
 use super::origin::{At, Place};
-use super::reader::{Reader, text, texts, wrong_type};
+use super::reader::{Reader, Wanted, text, texts, wrong_type};
 use super::tree::{Node, Value};
 use crate::spec::{Program, Run, Sourced, Template};
 
 /// Words that mean something to a shell and nothing to a program.
 const SHELL_WORDS: [&str; 8] = ["&&", "||", "|", ";", ">", ">>", "<", "&"];
+
+const COMMAND: Wanted =
+    Wanted { what: "an array of strings or a string", example: "[\"program\", \"argument\"] or \"program argument\"" };
 
 /// Reads `cmd` or `sh`, and `dir`. `at` is where the unit stands; the shell line comes back for the checks.
 pub(super) fn read(
@@ -48,7 +51,9 @@ pub(super) fn read(
 pub(super) fn shell(findings: &mut Findings, node: &Node, path: &str) -> Option<Run> {
     let line = text(findings, node, path)?;
     if line.value.trim().is_empty() {
-        findings.error("no-command", &line.at, format!("{path} is empty"));
+        findings
+            .error("no-command", &line.at, format!("{path} is empty"))
+            .hint("write the line to run, as in \"make serve\"");
         return None;
     }
     Some(Run::Shell(line.value.to_owned()))
@@ -64,10 +69,12 @@ pub(super) fn command(
     let words: Vec<At<String>> = match &node.value {
         Value::Array(_) => texts(findings, node, path)?.into_iter().map(owned).collect(),
         Value::Text(_) => split(findings, node, path)?,
-        _ => return wrong_type(findings, node, path, "an array of strings or a string"),
+        _ => return wrong_type(findings, node, path, &COMMAND),
     };
     if words.first().is_none_or(|program| program.value.is_empty()) {
-        findings.error("no-command", &node.at, format!("{path} names no program"));
+        findings
+            .error("no-command", &node.at, format!("{path} names no program"))
+            .hint("write the program first, as in [\"python3\", \"app.py\"]");
         return None;
     }
     let read: Vec<Sourced<Template>> = words
@@ -84,7 +91,9 @@ pub(super) fn command(
 fn split(findings: &mut Findings, node: &Node, path: &str) -> Option<Vec<At<String>>> {
     let line = text(findings, node, path)?;
     let Ok(words) = shell_words::split(line.value) else {
-        findings.error("bad-value", &line.at, format!("{path} has a quote that is never closed"));
+        findings
+            .error("bad-value", &line.at, format!("{path} has a quote that is never closed"))
+            .hint("close the quote, or write an array: [\"program\", \"it's one argument\"]");
         return None;
     };
     if let Some(word) = words.iter().find(|word| SHELL_WORDS.contains(&word.as_str())) {
@@ -110,7 +119,10 @@ fn inside_project(findings: &mut Findings, written: &At<&str>) -> Option<PathBuf
     }
     match real {
         Ok(real) if !real.is_dir() => {
-            findings.error("not-a-directory", &written.at, format!("\"{}\" is not a directory", written.value));
+            let message = format!("\"{}\" is not a directory", written.value);
+            let above = Path::new(written.value).parent().filter(|above| !above.as_os_str().is_empty());
+            let hint = format!("write the directory it is in: \"{}\"", above.unwrap_or(Path::new(".")).display());
+            findings.error("not-a-directory", &written.at, message).hint(hint);
             None
         }
         Ok(_) => Some(dir),

@@ -3,6 +3,7 @@
 use envctl_supervisors::{Name, NameError};
 
 use super::diagnostic::{Diagnostic, Findings, Severity};
+use super::duration::format_size;
 use super::model::Model;
 use super::origin::Place;
 use super::reader::Reader;
@@ -68,7 +69,9 @@ pub(super) fn name(findings: &mut Findings, text: &str, at: &Place) -> Option<Na
 fn bad_name(findings: &mut Findings, text: &str, at: &Place, error: &NameError) {
     let slug = slug(text);
     let diagnostic = findings.error("bad-name", at, format!("`{text}` is not a name: {error}"));
-    if !slug.is_empty() && slug != text {
+    if slug.is_empty() || slug == text {
+        diagnostic.hint("write a name such as `web` or `my-api`");
+    } else {
         diagnostic.hint(format!("write `{slug}`"));
     }
 }
@@ -83,7 +86,9 @@ fn units(findings: &mut Findings, reader: &mut Reader<'_>, model: &mut Model) {
     entries.sort_by_key(|(_, _, entry)| (entry.key_at.file, entry.key_at.span.start));
     if let Some((_, _, entry)) = entries.get(UNITS_MAX) {
         let message = format!("the project has {} units, at most {UNITS_MAX} are supported", entries.len());
-        findings.error("too-many", &entry.key_at, message);
+        findings
+            .error("too-many", &entry.key_at, message)
+            .hint("split the project: each directory may have an envctl.toml of its own");
         entries.truncate(UNITS_MAX);
     }
     if entries.is_empty() {
@@ -127,7 +132,11 @@ fn logs(findings: &mut Findings, reader: &mut Reader<'_>) -> LogSpec {
     inner.finish(findings);
     logs.segment_bytes = segment_bytes.unwrap_or(logs.segment_bytes.min(logs.max_bytes));
     if logs.segment_bytes == 0 || logs.segment_bytes > logs.max_bytes {
-        findings.error("out-of-range", at, "`segment_bytes` of `logs` must be from 1B to `max_bytes`");
+        let hint = match logs.max_bytes {
+            0 => format!("write max_bytes = \"{}\"", format_size(LOGS_DEFAULT.max_bytes)),
+            max => format!("write segment_bytes = \"{}\"", format_size(max.min(LOGS_DEFAULT.segment_bytes))),
+        };
+        findings.error("out-of-range", at, "`segment_bytes` of `logs` must be from 1B to `max_bytes`").hint(hint);
     }
     logs
 }

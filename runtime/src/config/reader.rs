@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use envctl_supervisors::Name;
+
 use super::diagnostic::Findings;
 use super::duration::{QuantityError, parse_duration, parse_size};
 use super::nearest::key_hint;
@@ -57,7 +59,7 @@ impl<'a> Reader<'a> {
         let node = self.node(key)?;
         match node.value {
             Value::Boolean(value) => Some(value),
-            _ => wrong_type(findings, node, &self.path(key), "true or false"),
+            _ => wrong_type(findings, node, &self.path(key), &BOOLEAN),
         }
     }
 
@@ -65,11 +67,12 @@ impl<'a> Reader<'a> {
     pub(super) fn count(&mut self, findings: &mut Findings, key: &'static str) -> Option<u32> {
         let node = self.node(key)?;
         let Value::Integer(value) = node.value else {
-            return wrong_type(findings, node, &self.path(key), "an integer");
+            return wrong_type(findings, node, &self.path(key), &COUNT);
         };
         let fits = u32::try_from(value).ok();
         if fits.is_none() {
-            findings.error("out-of-range", &node.at, format!("{} must be from 0 to {}", self.path(key), u32::MAX));
+            let message = format!("{} must be from 0 to {}", self.path(key), u32::MAX);
+            findings.error("out-of-range", &node.at, message).hint(format!("write {}", COUNT.example));
         }
         fits
     }
@@ -85,7 +88,8 @@ impl<'a> Reader<'a> {
         let duration = self.duration(findings, key)?;
         if duration.is_zero() {
             let at = &self.table.get(key)?.node.at;
-            findings.error("out-of-range", at, format!("{} must be longer than zero", self.path(key)));
+            let message = format!("{} must be longer than zero", self.path(key));
+            findings.error("out-of-range", at, message).hint(format!("write {}", DURATION.wanted.example));
             return None;
         }
         Some(duration)
@@ -119,21 +123,45 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What a key may hold, in the words of messages and as it is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Follows "must be".
+    pub(super) what: &'static str,
+    /// Follows "write" in the hint.
+    pub(super) example: &'static str,
+}
+
+const TEXT: Wanted = Wanted { what: "a string", example: "one text in quotes, as in \"text\"" };
+const BOOLEAN: Wanted = Wanted { what: "true or false", example: "true or false, without quotes" };
+const COUNT: Wanted = Wanted { what: "an integer", example: "a whole number, such as 5" };
+const TEXTS: Wanted = Wanted { what: "an array of strings", example: "[\"a\", \"b\"]" };
+const TABLE: Wanted =
+    Wanted { what: "a table", example: "its keys in braces, { key = value }, or below a header in brackets" };
+
 /// A kind of quantity, with how to write it.
 struct Quantity<T> {
     name: &'static str,
-    example: &'static str,
+    wanted: Wanted,
     unit: &'static str,
     parse: fn(&str) -> Result<T, QuantityError>,
 }
 
-const DURATION: Quantity<Duration> =
-    Quantity { name: "duration", example: "\"200ms\", \"10s\", \"2m\" or \"1h30m\"", unit: "s", parse: parse_duration };
-const SIZE: Quantity<u64> =
-    Quantity { name: "size", example: "\"512KiB\", \"256MiB\" or \"1GiB\"", unit: "MiB", parse: parse_size };
+const DURATION: Quantity<Duration> = Quantity {
+    name: "duration",
+    wanted: Wanted { what: "a duration in quotes", example: "\"200ms\", \"10s\", \"2m\" or \"1h30m\"" },
+    unit: "s",
+    parse: parse_duration,
+};
+const SIZE: Quantity<u64> = Quantity {
+    name: "size",
+    wanted: Wanted { what: "a size in quotes", example: "\"512KiB\", \"256MiB\" or \"1GiB\"" },
+    unit: "MiB",
+    parse: parse_size,
+};
 
 fn quantity<T>(findings: &mut Findings, node: &Node, path: &str, kind: &Quantity<T>) -> Option<T> {
-    let (name, example) = (kind.name, kind.example);
+    let (name, example) = (kind.name, kind.wanted.example);
     match &node.value {
         Value::Text(text) => match (kind.parse)(text) {
             Ok(value) => Some(value),
@@ -150,38 +178,52 @@ fn quantity<T>(findings: &mut Findings, node: &Node, path: &str, kind: &Quantity
             findings.error("wrong-type", &node.at, message).hint(hint);
             None
         }
-        _ => wrong_type(findings, node, path, &format!("a {name} such as {example}")),
+        _ => wrong_type(findings, node, path, &kind.wanted),
     }
 }
 
 /// Notes that `node` is not what `path` wants.
-pub(super) fn wrong_type<T>(findings: &mut Findings, node: &Node, path: &str, wanted: &str) -> Option<T> {
-    let message = format!("{path} must be {wanted}, not {}", node.value.kind());
-    let diagnostic = findings.error("wrong-type", &node.at, message);
-    match &node.value {
-        Value::Text(text) if text.parse::<i64>().is_ok() && wanted.contains("integer") => {
-            diagnostic.hint(format!("write {text} without quotes"));
-        }
-        Value::Integer(number) if wanted == "a string" => {
-            diagnostic.hint(format!("write \"{number}\" with quotes"));
-        }
-        Value::Boolean(value) if wanted == "a string" => {
-            diagnostic.hint(format!("write \"{value}\" with quotes"));
-        }
-        _ => {}
-    }
+pub(super) fn wrong_type<T>(findings: &mut Findings, node: &Node, path: &str, wanted: &Wanted) -> Option<T> {
+    let message = format!("{path} must be {}, not {}", wanted.what, node.value.kind());
+    let hint = same_as(&node.value, wanted).unwrap_or_else(|| format!("write {}", wanted.example));
+    findings.error("wrong-type", &node.at, message).hint(hint);
     None
+}
+
+/// How to write what `value` seems to mean, where only its notation is wrong.
+fn same_as(value: &Value, wanted: &Wanted) -> Option<String> {
+    match value {
+        Value::Text(text) if text.parse::<i64>().is_ok() && wanted.what.contains("integer") => {
+            Some(format!("write {text} without quotes"))
+        }
+        Value::Text(text) if *wanted == BOOLEAN => match text.as_str() {
+            "true" | "yes" | "on" => Some("write true without quotes".to_owned()),
+            "false" | "no" | "off" => Some("write false without quotes".to_owned()),
+            _ => None,
+        },
+        Value::Text(text) if wanted.what.starts_with("an array") && Name::new(text).is_ok() => {
+            Some(format!("write [\"{text}\"]"))
+        }
+        Value::Integer(number) if *wanted == TEXT => Some(format!("write \"{number}\" with quotes")),
+        Value::Boolean(value) if *wanted == TEXT => Some(format!("write \"{value}\" with quotes")),
+        Value::Float(written) | Value::Datetime(written) if *wanted == TEXT => {
+            Some(format!("write \"{written}\" with quotes"))
+        }
+        _ => None,
+    }
 }
 
 /// `node` as a string. A NUL cannot be passed to a program, so no string may hold one.
 pub(super) fn text<'a>(findings: &mut Findings, node: &'a Node, path: &str) -> Option<At<&'a str>> {
     match &node.value {
         Value::Text(text) if text.contains('\0') => {
-            findings.error("nul", &node.at, format!("{path} contains a NUL character"));
+            findings
+                .error("nul", &node.at, format!("{path} contains a NUL character"))
+                .hint("take the `\\u0000` out: no program can be given one");
             None
         }
         Value::Text(text) => Some(At { value: text, at: node.at.clone() }),
-        _ => wrong_type(findings, node, path, "a string"),
+        _ => wrong_type(findings, node, path, &TEXT),
     }
 }
 
@@ -189,14 +231,14 @@ pub(super) fn text<'a>(findings: &mut Findings, node: &'a Node, path: &str) -> O
 pub(super) fn table<'a>(findings: &mut Findings, node: &'a Node, path: &str) -> Option<(&'a Table, &'a Place)> {
     match &node.value {
         Value::Table(table) => Some((table, &node.at)),
-        _ => wrong_type(findings, node, path, "a table"),
+        _ => wrong_type(findings, node, path, &TABLE),
     }
 }
 
 /// `node` as an array of strings; `None` if any of them is something else.
 pub(super) fn texts<'a>(findings: &mut Findings, node: &'a Node, path: &str) -> Option<Vec<At<&'a str>>> {
     let Value::Array(items) = &node.value else {
-        return wrong_type(findings, node, path, "an array of strings");
+        return wrong_type(findings, node, path, &TEXTS);
     };
     let read: Vec<_> =
         items.iter().filter_map(|item| text(findings, item, &format!("each element of {path}"))).collect();

@@ -6,9 +6,10 @@ use envctl_supervisors::spec::{BACKOFF_DEFAULT, Backoff, ChildSpec, Escalate, Re
 use nix::sys::signal::Signal;
 
 use super::diagnostic::Findings;
+use super::duration::format_duration;
 use super::nearest::nearest;
 use super::origin::At;
-use super::reader::{Reader, wrong_type};
+use super::reader::{Reader, Wanted, wrong_type};
 use super::tree::Value;
 
 /// Spellings of the restart types; the first of each pair is OTP's.
@@ -24,6 +25,9 @@ const RESTARTS: [(&str, Restart); 6] = [
 /// What giving up can mean.
 const ESCALATIONS: [(&str, Escalate); 3] =
     [("isolate", Escalate::Isolate), ("group", Escalate::Group), ("project", Escalate::Project)];
+
+const BACKOFF: Wanted =
+    Wanted { what: "\"none\" or a table", example: "\"none\" or { base = \"200ms\", max = \"30s\" }" };
 
 /// Reads everything but the edges into `child`; returns the stop signal.
 pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut ChildSpec) -> i32 {
@@ -101,16 +105,14 @@ fn backoff(findings: &mut Findings, reader: &mut Reader<'_>) -> Option<Backoff> 
             let base = inner.span(findings, "base").unwrap_or(base);
             let max = written_max.unwrap_or(max.max(base));
             if max < base {
-                findings.error(
-                    "bad-value",
-                    &node.at,
-                    format!("`max` of {} is less than its `base`", reader.path("backoff")),
-                );
+                let message = format!("`max` of {} is less than its `base`", reader.path("backoff"));
+                let hint = format!("write max = \"{0}\" or longer, or a `base` below it", format_duration(base));
+                findings.error("bad-value", &node.at, message).hint(hint);
             }
             inner.finish(findings);
             Some(Backoff::Exponential { base, max })
         }
-        _ => wrong_type(findings, node, &path, "\"none\" or { base = \"200ms\", max = \"30s\" }"),
+        _ => wrong_type(findings, node, &path, &BACKOFF),
     }
 }
 

@@ -9,6 +9,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnostic::Findings;
 use super::origin::Place;
+use super::syntax;
 
 /// Tables of named units or groups.
 pub(super) const NAMED_TABLES: [&str; 4] = ["services", "requirements", "tasks", "groups"];
@@ -65,7 +66,8 @@ pub(super) fn parse(findings: &mut Findings, file: usize, text: &str) -> Table {
     for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
         let at = Place { file, span: error.span().unwrap_or(0..0) };
         let message = error.message().replace('\n', ", ");
-        findings.error("syntax", &at, message);
+        let hint = syntax::hint(&message);
+        findings.error("syntax", &at, message).hint(hint);
     }
     convert_table(file, table.into_inner())
 }

@@ -9,6 +9,7 @@ use super::model::{Draft, Reference, UNNAMED_PORT};
 use super::nearest::nearest;
 use super::origin::{At, Place};
 use super::probe::{ProbeReader, Purpose, default_probe, port_number};
+use super::project::name;
 use super::reader::{Reader, table};
 use super::tree::{Entry, Node, Value};
 use super::{environment, needs, program, supervise};
@@ -161,7 +162,9 @@ impl UnitReader<'_> {
     fn owned_text(&mut self, key: &'static str) -> Option<String> {
         let text = self.reader.text(self.findings, key)?;
         if text.value.is_empty() {
-            self.findings.error("bad-value", &text.at, format!("{} is empty", self.reader.path(key)));
+            self.findings
+                .error("bad-value", &text.at, format!("{} is empty", self.reader.path(key)))
+                .hint(format!("write a value, or take `{key}` away for the preset's own"));
             return None;
         }
         Some(text.value.to_owned())
@@ -190,15 +193,14 @@ impl UnitReader<'_> {
         };
         for (key, entry) in entries {
             let base = self.base(&entry.node, &format!("`{key}` in {path}"));
-            match Name::new(key) {
-                Ok(name) if name == *unnamed => {
-                    let message = format!("`{key}` is the name of the unnamed port");
-                    self.findings.error("bad-name", &entry.key_at, message).hint("write `port = 8000` beside `ports`");
-                }
-                Ok(name) => {
-                    ports.extend(base.map(|base| (name, PortWish { base })));
-                }
-                Err(error) => drop(self.findings.error("bad-name", &entry.key_at, error.to_string())),
+            let Some(name) = name(self.findings, key, &entry.key_at) else {
+                continue;
+            };
+            if name == *unnamed {
+                let message = format!("`{key}` is the name of the unnamed port");
+                self.findings.error("bad-name", &entry.key_at, message).hint("write `port = 8000` beside `ports`");
+            } else {
+                ports.extend(base.map(|base| (name, PortWish { base })));
             }
         }
     }

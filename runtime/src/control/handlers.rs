@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use super::frame::{self, KIND_END, KIND_ITEM, KIND_REPLY};
 use super::view::{DaemonView, ProjectView};
 use super::wire::{
-    Accepted, DaemonStatus, DaemonStop, DaemonStopReply, Down, DownReply, FollowEvents, Frame, Kill, LogsGrown, Operate,
-    ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs, WatchProject,
+    Accepted, DaemonStatus, DaemonStop, DaemonStopReply, Down, DownReply, FollowEvents, Frame, Kill, LogsGrown,
+    Operate, ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs,
+    WatchProject,
 };
 use crate::journal::{Journal, ProjectKey};
 use crate::project::environment::capture_from_bytes;
@@ -66,7 +67,10 @@ impl Handlers {
             unknown => Err(Refusal {
                 code: "unsupported".to_owned(),
                 message: format!("this daemon ({}) does not know `{}`", crate::BUILD, unknown.escape_default()),
-                hint: Some("the daemon and this envctl differ: `envctl daemon stop` lets the next command start yours".to_owned()),
+                hint: Some(
+                    "the daemon and this envctl differ: `envctl daemon stop` lets the next command start yours"
+                        .to_owned(),
+                ),
             }),
         }
     }

@@ -33,7 +33,11 @@ pub fn attributes(project: &ProjectSpec, ports: &Ports, passwords: &BTreeMap<Nam
 }
 
 /// A unit's ports as clients see them.
-pub fn port_views(ports: Option<&IndexMap<Name, u16>>, kind: &UnitKind, of_unit: &BTreeMap<String, Attribute>) -> Vec<PortView> {
+pub fn port_views(
+    ports: Option<&IndexMap<Name, u16>>,
+    kind: &UnitKind,
+    of_unit: &BTreeMap<String, Attribute>,
+) -> Vec<PortView> {
     let url = |name: &Name, port: u16| match kind {
         UnitKind::Requirement(_) => public_url(of_unit).unwrap_or_else(|| format!("{HOST}:{port}")),
         UnitKind::Service(_) | UnitKind::Task(_) => of_unit

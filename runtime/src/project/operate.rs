@@ -148,13 +148,18 @@ impl Project {
     }
 
     /// Length watches of units' logs.
-    pub fn logs(&mut self, units: &[String], reply: Answer<Vec<tokio::sync::watch::Receiver<envctl_actors::log_stream::Length>>>) {
+    pub fn logs(
+        &mut self,
+        units: &[String],
+        reply: Answer<Vec<tokio::sync::watch::Receiver<envctl_actors::log_stream::Length>>>,
+    ) {
         let ids = match check_names(&self.spec, units) {
             Ok(ids) => ids,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
         let wanted = |id: &Name| ids.is_empty() || ids.contains(id);
-        let logs: Vec<_> = self.units.iter().filter(|(id, _)| wanted(id)).filter_map(|(_, unit)| unit.log.clone()).collect();
+        let logs: Vec<_> =
+            self.units.iter().filter(|(id, _)| wanted(id)).filter_map(|(_, unit)| unit.log.clone()).collect();
         self.tasks.spawn(async move {
             let watches = futures::future::join_all(logs.iter().map(|log| log.length())).await;
             let _ = reply.send(Ok(watches.into_iter().flatten().collect()));
@@ -234,7 +239,9 @@ impl Project {
         let before = self.last_ports();
         let holder = self.holder();
         let leased = self.ports.lease(&self.spec, &self.session.leases.clone(), &holder, &before);
-        let leased = leased.map_err(|error| refused(error.to_string(), "`ss -ltnp` shows who listens; another base may be given as `port`"))?;
+        let leased = leased.map_err(|error| {
+            refused(error.to_string(), "`ss -ltnp` shows who listens; another base may be given as `port`")
+        })?;
         for (unit, name, port) in leased {
             let event = EventKind::PortLeased.event("", format!("{unit} got port {port}")).unit(&unit);
             self.append(event.detail("port_name", name.to_string()).detail("port", port));
@@ -251,7 +258,9 @@ impl Project {
         for (id, unit) in &self.spec.units {
             let UnitKind::Requirement(requirement) = &unit.kind else { continue };
             let dir = self.places.data(id);
-            std::fs::create_dir_all(&dir).map_err(|error| refused(format!("make {}: {error}", dir.display()), "check the permissions of the state directory"))?;
+            std::fs::create_dir_all(&dir).map_err(|error| {
+                refused(format!("make {}: {error}", dir.display()), "check the permissions of the state directory")
+            })?;
             let owner = LeaseOwner {
                 session: holder.session.clone(),
                 project: holder.project.clone(),
@@ -259,11 +268,17 @@ impl Project {
                 name: "data".to_owned(),
             };
             let lease = lease_dir(&dir, &owner);
-            let lease = lease.map_err(|error| refused(error.to_string(), "another session runs on this data: `envctl ps --all`"))?;
+            let lease = lease
+                .map_err(|error| refused(error.to_string(), "another session runs on this data: `envctl ps --all`"))?;
             self.data_leases.push(lease);
             if requirement.preset == Preset::Postgres {
                 let password = requirement::password(&dir);
-                let password = password.map_err(|error| refused(format!("keep the password of {id}: {error}"), "check the permissions of the state directory"))?;
+                let password = password.map_err(|error| {
+                    refused(
+                        format!("keep the password of {id}: {error}"),
+                        "check the permissions of the state directory",
+                    )
+                })?;
                 self.passwords.insert(id.clone(), password);
             }
         }
@@ -350,7 +365,9 @@ impl Project {
 fn unshift(unit: &UnitSpec) -> impl std::fmt::Debug {
     let env: Vec<_> = unit.env.iter().map(|(name, value)| (name.clone(), value.value.to_string())).collect();
     let kind = match &unit.kind {
-        UnitKind::Service(program) | UnitKind::Task(program) => format!("{:?} {:?}", run_text(&program.run), program.dir),
+        UnitKind::Service(program) | UnitKind::Task(program) => {
+            format!("{:?} {:?}", run_text(&program.run), program.dir)
+        }
         UnitKind::Requirement(requirement) => format!("{requirement:?}"),
     };
     (env, kind, unit.ports.clone(), format!("{:?} {:?}", unit.ready, unit.alive), unit.stop_signal)

@@ -76,7 +76,8 @@ fn describe(run: &str, unit: &Name, report: &Report, facts: Facts) -> EventBuild
             .detail("probe", "alive")
             .detail("answer", detail.as_str()),
         What::ReadyTimeout { within } => {
-            event(EventKind::UnitProbeFailed, format!("{unit} was not ready within {within:?}")).detail("probe", "ready")
+            event(EventKind::UnitProbeFailed, format!("{unit} was not ready within {within:?}"))
+                .detail("probe", "ready")
         }
         What::Exited { reason, expected } => exited(run, unit, reason, *expected, facts),
         What::RestartScheduled { delay, failures } => {

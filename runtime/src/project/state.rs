@@ -209,7 +209,8 @@ impl Project {
         let unit = &mut self.units[&id];
         unit.actor = None;
         unit.actor_failures += 1;
-        let attached = unit.actor_failures <= ACTOR_FAILURES_MAX && self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok();
+        let attached =
+            unit.actor_failures <= ACTOR_FAILURES_MAX && self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok();
         if !attached {
             let reason = ExitReason::Error(format!("its actor failed: {error}"));
             self.exited(id, incarnation, reason, Vec::new()).await;
@@ -280,7 +281,8 @@ impl Project {
             let (name, supervisor) = (name.clone(), supervisor.clone());
             async move { (name, LogStreamActor::spawn_linked(None, LogStreamActor, arguments, supervisor).await) }
         };
-        let opened = futures::future::join_all(self.units.iter().filter(|(_, unit)| unit.log.is_none()).map(open)).await;
+        let opened =
+            futures::future::join_all(self.units.iter().filter(|(_, unit)| unit.log.is_none()).map(open)).await;
         for (name, opened) in opened {
             let (actor, _) = opened.map_err(|error| Refusal {
                 code: "failed".to_owned(),
@@ -355,6 +357,10 @@ impl Project {
         incarnation: Incarnation,
         begin: Begin,
     ) -> Result<(), StartError> {
+        if begin == Begin::Spawn {
+            // The pid of the life before is nobody's any more; the new one has none yet.
+            self.units[id].pid = None;
+        }
         let actor = super::supervisor::spawn_actor(self, id, incarnation, begin).await?;
         self.units[id].actor = Some((incarnation, actor));
         Ok(())
@@ -529,7 +535,9 @@ impl Project {
                 let event = EventKind::RunUp.event("", format!("{name} is up"));
                 self.append(event.detail("took_ms", u64::try_from(took).unwrap_or(u64::MAX)));
             }
-            ProjectState::Failed => self.append(with_unit(EventKind::RunFailed.event("", format!("{name} has failed")))),
+            ProjectState::Failed => {
+                self.append(with_unit(EventKind::RunFailed.event("", format!("{name} has failed"))))
+            }
             ProjectState::Degraded => {
                 self.append(with_unit(EventKind::RunDegraded.event("", format!("{name} is degraded"))));
             }
@@ -544,7 +552,9 @@ impl Project {
         for wait in waiting {
             let down = match wait.units.as_slice() {
                 [] => self.run.is_none(),
-                units => units.iter().all(|id| self.engine.child(id.as_str()).is_none_or(|child| !child.state.is_alive())),
+                units => {
+                    units.iter().all(|id| self.engine.child(id.as_str()).is_none_or(|child| !child.state.is_alive()))
+                }
             };
             if !down {
                 self.waiting.push(wait);
@@ -596,5 +606,6 @@ const ACTOR_FAILURES_MAX: u32 = 3;
 fn new_engine(spec: &ProjectSpec) -> Engine {
     let children = spec.units.values().map(|unit| unit.child.clone()).collect();
     let options = Options { seed: fastrand::u64(..), ..Options::default() };
-    Engine::new(children, options).expect("invariant: the configuration has refused duplicate, unknown and cyclic needs")
+    Engine::new(children, options)
+        .expect("invariant: the configuration has refused duplicate, unknown and cyclic needs")
 }

@@ -137,7 +137,9 @@ impl Actor for ProjectActor {
         // Whoever asked may be gone: an answer that nobody takes is no error.
         match message {
             // Whoever waits for units to be down must see them down: what would bring them up again waits for that.
-            ProjectMessage::Up(..) | ProjectMessage::Operate(Verb::Start | Verb::Restart, ..) if project.is_stopping() => {
+            ProjectMessage::Up(..) | ProjectMessage::Operate(Verb::Start | Verb::Restart, ..)
+                if project.is_stopping() =>
+            {
                 project.later.push_back(message);
             }
             ProjectMessage::Up(order, reply) => drop(reply.send(project.up(order).await)),

@@ -130,7 +130,8 @@ async fn lock_start(path: PathBuf) -> Result<File, LaunchError> {
 /// Starts heart in a session of its own, with nothing of ours but a pipe on which the daemon says that it listens.
 fn spawn_heart(places: &Places, program: &Path) -> Result<OwnedFd, LaunchError> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe")(errno.into()))?;
-    let high = fcntl(&write, FcntlArg::F_DUPFD_CLOEXEC(COPY_FLOOR)).map_err(|errno| failed("copy a pipe")(errno.into()))?;
+    let high =
+        fcntl(&write, FcntlArg::F_DUPFD_CLOEXEC(COPY_FLOOR)).map_err(|errno| failed("copy a pipe")(errno.into()))?;
     let high = child::inherited(high).ok_or_else(|| failed("copy a pipe")(io::Error::other("it is closed")))?;
     // Whatever a caller's shell has open must not be held by a daemon for ever.
     child::close_on_exec_from(3).map_err(failed("close what was inherited"))?;

@@ -67,7 +67,8 @@ impl Inner {
 
     /// As arguments.
     pub fn to_args(&self) -> Vec<OsString> {
-        let text = serde_json::to_string(self).expect("invariant: paths from arguments and variables are checked as text");
+        let text =
+            serde_json::to_string(self).expect("invariant: paths from arguments and variables are checked as text");
         vec![text.into()]
     }
 

@@ -77,7 +77,9 @@ impl Children {
         } else {
             child::pidfd_signal(child.pidfd.as_fd(), signal)
         };
-        if let Err(error) = sent.or_else(|error| if error.raw_os_error() == Some(nix::libc::ESRCH) { Ok(()) } else { Err(error) }) {
+        if let Err(error) =
+            sent.or_else(|error| if error.raw_os_error() == Some(nix::libc::ESRCH) { Ok(()) } else { Err(error) })
+        {
             tracing::warn!(tag = child.tag, signal, %error, "a signal could not be sent");
         }
     }
@@ -94,12 +96,8 @@ impl Children {
 
     /// What is held, for a daemon's greeting.
     pub fn list(&self) -> Vec<Held> {
-        let held = |(key, child): (&Key, &Child)| Held {
-            key: *key,
-            tag: child.tag.clone(),
-            pid: child.pid,
-            exit: child.exit,
-        };
+        let held =
+            |(key, child): (&Key, &Child)| Held { key: *key, tag: child.tag.clone(), pid: child.pid, exit: child.exit };
         self.held.iter().map(held).collect()
     }
 

@@ -159,8 +159,7 @@ mod tests {
     use super::*;
 
     fn keeper() -> Keeper {
-        let command =
-            DaemonCommand { program: "/nowhere".into(), args: vec![], env: vec![], log: None, ready: None };
+        let command = DaemonCommand { program: "/nowhere".into(), args: vec![], env: vec![], log: None, ready: None };
         Keeper::new(command)
     }
 

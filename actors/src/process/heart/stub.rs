@@ -43,10 +43,8 @@ pub fn parse_failure(text: &str) -> Option<(i32, String)> {
 fn become_program(args: Vec<OsString>) -> Result<std::convert::Infallible, Step> {
     let mut args = args.into_iter();
     let order = args.next().ok_or_else(|| invalid("reading its order"))?;
-    let order: StubOrder = order
-        .to_str()
-        .and_then(|text| serde_json::from_str(text).ok())
-        .ok_or_else(|| invalid("reading its order"))?;
+    let order: StubOrder =
+        order.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| invalid("reading its order"))?;
     let program = c_string(args.next())?;
     let argv = args.map(|arg| c_string(Some(arg))).collect::<Result<Vec<_>, _>>()?;
     carry_out(&order)?;

@@ -234,7 +234,8 @@ fn deep_nesting_is_refused() {
 fn a_pipe_in_the_place_of_the_file_does_not_block() {
     let project = Project::new(&[]);
     nix::unistd::mkfifo(&project.root().join("envctl.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert_eq!(told_of(&project), "error: `envctl.toml` is not a regular file\n");
+    let told = told_of(&project);
+    assert_eq!(told, "error: `envctl.toml` is not a regular file\n  = hint: put an ordinary file in its place\n");
 }
 
 #[test]
@@ -247,6 +248,9 @@ fn a_missing_project_names_the_foreign_file_that_is_there() {
 #[test]
 fn a_named_file_that_is_missing_is_told() {
     let project = Project::new(&[]);
-    let told = discover(&project.root(), Some("other.toml".as_ref())).unwrap_err().to_string();
-    assert_eq!(told, "error: the file `other.toml` is not there\n");
+    let told = || discover(&project.root(), Some("other.toml".as_ref())).unwrap_err().to_string();
+    let there_is_none = told().replace(&*project.root().to_string_lossy(), "ROOT");
+    assert_eq!(there_is_none, "error: the file `other.toml` is not there\n  = hint: its path is relative to `ROOT`\n");
+    project.file("envctl.toml", b"");
+    assert!(told().contains("= hint: there is a `envctl.toml`: name it, or leave `--file` out\n"));
 }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Diagnostics, Loaded, Source, discover, load};
+use super::{Diagnostics, Loaded, Severity, Source, discover, load};
 
 mod env_files;
+mod hints;
 mod layering;
 mod meaning;
 mod mistakes;
@@ -63,8 +64,26 @@ fn told(text: &str) -> String {
 fn told_of(project: &Project) -> String {
     match project.load() {
         Ok(_) => panic!("the project was accepted"),
-        Err(diagnostics) => diagnostics.to_string().replace(&*project.root().to_string_lossy(), "ROOT"),
+        Err(diagnostics) => told_in(&diagnostics).replace(&*project.root().to_string_lossy(), "ROOT"),
     }
+}
+
+/// The text of what is told; whatever mistake a test makes, it must come with a hint.
+fn told_in(diagnostics: &Diagnostics) -> String {
+    assert_eq!(without_hint(diagnostics), Vec::<String>::new());
+    diagnostics.to_string()
+}
+
+/// The errors that do not say what to do.
+fn without_hint(diagnostics: &Diagnostics) -> Vec<String> {
+    let errors = diagnostics.list.iter().filter(|found| found.severity == Severity::Error);
+    let bare = errors.filter(|found| found.hint.as_ref().is_none_or(|hint| hint.trim().is_empty()));
+    bare.map(|found| format!("no hint: {} ({})", found.message, found.code)).collect()
+}
+
+/// What the errors say to do.
+fn hints_of(diagnostics: &Diagnostics) -> Vec<String> {
+    diagnostics.list.iter().filter_map(|found| found.hint.clone()).collect()
 }
 
 /// The codes of what is told of a file, errors and warnings alike.
@@ -74,6 +93,7 @@ fn codes(text: &str) -> Vec<&'static str> {
         Ok(loaded) => loaded.warnings,
         Err(diagnostics) => diagnostics,
     };
+    assert_eq!(without_hint(&diagnostics), Vec::<String>::new());
     diagnostics.list.iter().map(|found| found.code).collect()
 }
 

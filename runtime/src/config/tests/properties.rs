@@ -53,6 +53,7 @@ fn load_never_panics(bytes: &[u8]) {
     project.file("envctl.toml", bytes);
     if let Err(diagnostics) = project.load() {
         assert!(!diagnostics.is_empty(), "refused without a word");
+        assert_eq!(super::without_hint(&diagnostics), Vec::<String>::new());
         assert!(!diagnostics.to_string().contains(|c: char| c.is_control() && c != '\n'));
     }
 }
