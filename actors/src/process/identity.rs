@@ -50,8 +50,9 @@ impl Identity {
     /// A descriptor of this very process; `None` if it is gone, whoever has its number now.
     pub fn open(&self) -> Option<OwnedFd> {
         let pidfd = child::pidfd_open(self.pid).ok()?;
-        // Checked after opening: from here on the descriptor cannot come to mean another process.
-        Stat::read(self.pid).filter(|stat| stat.start_time == self.start_time)?;
+        // Checked after opening: from here on the descriptor cannot come to mean another process. A zombie is gone: it may
+        // wait for a parent that never reaps.
+        Stat::read(self.pid).filter(|stat| stat.start_time == self.start_time && stat.is_alive())?;
         Some(pidfd)
     }
 

@@ -22,3 +22,6 @@ pub mod table;
 
 pub use command::{Command, Limits, RunAs};
 pub use table::{Order, Processes, Role, Scope, Spawned, Tag};
+
+#[cfg(test)]
+mod tests;

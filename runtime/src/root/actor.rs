@@ -59,6 +59,9 @@ pub enum Life {
     Failed,
 }
 
+/// Units with processes that could not be ended, and those processes.
+pub type Escaped = Vec<(String, Vec<u32>)>;
+
 /// A project as the root knows it.
 #[derive(Debug, Clone)]
 pub struct Project {
@@ -88,7 +91,7 @@ pub enum RootMessage {
     /// Nothing needs it: said by the task that looked.
     Idle(bool),
     /// Stop everything in order, then end.
-    Shutdown(RpcReplyPort<Vec<(String, Vec<u32>)>>),
+    Shutdown(RpcReplyPort<Escaped>),
     /// Everything is down.
     Down(Vec<DownReply>),
     /// Heart's pid.
@@ -108,7 +111,7 @@ struct State {
     clients: usize,
     idle_after: Option<Duration>,
     idle_timer: Option<AbortHandle>,
-    shutdown: Option<Vec<RpcReplyPort<Vec<(String, Vec<u32>)>>>>,
+    shutdown: Option<Vec<RpcReplyPort<Escaped>>>,
     ended: watch::Sender<Life>,
     tasks: JoinSet<()>,
     /// Ends with the root.
@@ -140,7 +143,7 @@ impl Root {
     }
 
     /// Stops everything in order, then ends the session. Gives what could not be ended.
-    pub async fn shutdown(&self) -> Result<Vec<(String, Vec<u32>)>, Refusal> {
+    pub async fn shutdown(&self) -> Result<Escaped, Refusal> {
         self.ask(RootMessage::Shutdown).await
     }
 
@@ -372,7 +375,7 @@ impl State {
         });
     }
 
-    fn shut_down(&mut self, myself: &ActorRef<RootMessage>, reply: RpcReplyPort<Vec<(String, Vec<u32>)>>) {
+    fn shut_down(&mut self, myself: &ActorRef<RootMessage>, reply: RpcReplyPort<Escaped>) {
         if let Some(waiting) = &mut self.shutdown {
             return waiting.push(reply);
         }
@@ -391,7 +394,7 @@ impl State {
     }
 
     fn answer_shutdown(&mut self, replies: Vec<DownReply>) {
-        let escaped: Vec<(String, Vec<u32>)> = replies.into_iter().flat_map(|reply| reply.escaped).collect();
+        let escaped: Escaped = replies.into_iter().flat_map(|reply| reply.escaped).collect();
         for reply in self.shutdown.take().into_iter().flatten() {
             let _ = reply.send(escaped.clone());
         }

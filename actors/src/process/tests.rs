@@ -1,0 +1,215 @@
+//! The table, heart (in a thread) and real processes, without any unit actor.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use envctl_supervisors::Name;
+use envctl_supervisors::reason::ExitReason;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::command::{Command, Limits, RunAs};
+use super::end::Proof;
+use super::exec::Runner;
+use super::heart::run::in_thread;
+use super::identity::Identity;
+use super::life::{Manners, Stage, live, sweep};
+use super::sys::pipe;
+use super::table::{Order, Processes, Role, Scope, Spawned, Tag};
+use crate::probe::check::ExecRunner;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A table of its own, with the FIFOs of one unit.
+struct Bench {
+    processes: Processes,
+    dir: tempfile::TempDir,
+    root: ActorRef<()>,
+}
+
+/// Somebody for the table to be linked to.
+struct Nobody;
+
+impl Actor for Nobody {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+// === impl Bench ===
+
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        pipe::mkfifo(&dir.path().join("unit.out")).unwrap();
+        pipe::mkfifo(&dir.path().join("unit.err")).unwrap();
+        let (root, _) = Nobody::spawn(None, Nobody, ()).await.unwrap();
+        let processes = Processes::start(in_thread(None).unwrap(), root.get_cell()).await.unwrap();
+        Self { processes, dir, root }
+    }
+
+    fn fifo(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn order(&self, incarnation: u32, command: Command) -> Order {
+        Order { tag: tag(incarnation), command, out: self.fifo("unit.out"), err: self.fifo("unit.err") }
+    }
+
+    async fn sh(&self, incarnation: u32, line: &str) -> Spawned {
+        self.processes.spawn(self.order(incarnation, shell(line, self.dir.path()))).await.unwrap()
+    }
+
+    async fn exit(&self, spawned: &mut Spawned) -> ExitReason {
+        timeout(SOON, &mut spawned.exit).await.expect("it ends").unwrap()
+    }
+
+    fn manners(&self) -> Manners {
+        let proof = Proof { leader: None, fifos: vec![self.fifo("unit.out"), self.fifo("unit.err")], envelope: None };
+        Manners { signal: nix::libc::SIGTERM, scope: Scope::Group, proof }
+    }
+
+    /// A file that a process makes when it is ready: waited for through the directory's watch-free way, a FIFO.
+    async fn word(&self, name: &str) -> String {
+        let path = self.fifo(name);
+        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path));
+        timeout(SOON, read).await.expect("a word is said").unwrap().unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.root.stop(None);
+    }
+}
+
+fn tag(incarnation: u32) -> Tag {
+    Tag { project: "p".to_owned(), unit: Name::new("unit").unwrap(), incarnation, role: Role::Main }
+}
+
+fn shell(line: &str, dir: &Path) -> Command {
+    Command {
+        program: "/bin/sh".into(),
+        args: vec!["-c".into(), line.into()],
+        env: BTreeMap::from([("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())]),
+        dir: dir.to_owned(),
+        run_as: RunAs::Caller,
+        limits: Limits::default(),
+    }
+}
+
+#[tokio::test]
+async fn a13_every_exit_code_and_signal_is_told_apart() {
+    let bench = Bench::new().await;
+    for code in 0..=255 {
+        let mut spawned = bench.sh(code, &format!("exit {code}")).await;
+        assert_eq!(bench.exit(&mut spawned).await, ExitReason::Code(code as i32));
+        bench.processes.release(spawned.key);
+    }
+    for signal in [1, 2, 3, 9, 13, 14, 15] {
+        let mut spawned = bench.sh(1000, &format!("kill -{signal} $$")).await;
+        let exit = bench.exit(&mut spawned).await;
+        assert!(matches!(exit, ExitReason::Signal { number, .. } if number == signal), "{signal}: {exit}");
+        bench.processes.release(spawned.key);
+    }
+    assert_eq!(bench.processes.list().await, []);
+}
+
+#[tokio::test]
+async fn an_exit_is_kept_until_it_is_released_and_its_number_stays_taken() {
+    let bench = Bench::new().await;
+    let mut spawned = bench.sh(1, "exit 7").await;
+    assert_eq!(bench.exit(&mut spawned).await, ExitReason::Code(7));
+    let again = bench.processes.attach(tag(1)).await.unwrap().expect("it is held");
+    assert_eq!((again.pid, again.exit.await), (spawned.pid, Ok(ExitReason::Code(7))));
+    assert!(Path::new(&format!("/proc/{}", spawned.pid)).exists(), "a stranger could have its number");
+    bench.processes.release(spawned.key);
+    assert!(bench.processes.attach(tag(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a04_a_program_that_cannot_run_is_told_with_errno_and_path() {
+    let bench = Bench::new().await;
+    let dir = bench.dir.path().to_owned();
+    let make = |name: &str, mode: u32, text: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+        std::fs::write(dir.join(name), text).unwrap();
+        std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    make("plain", 0o644, "");
+    make("empty", 0o755, "");
+    make("lost", 0o755, "#!/nope/interpreter\n");
+    for (program, errno) in
+        [("./missing", "ENOENT"), ("./plain", "EACCES"), ("./empty", "ENOEXEC"), ("./lost", "ENOENT"), (".", "EACCES")]
+    {
+        let command = Command { program: program.into(), args: vec![], ..shell("", &dir) };
+        let error = bench.processes.spawn(bench.order(1, command)).await.unwrap_err();
+        assert!(error.message.contains(errno), "{program}: {error}");
+        assert!(error.hint.is_some() && !error.retry, "{program}: {error:?}");
+    }
+    let mut big = shell("true", &dir);
+    big.env.insert("BIG".into(), "x".repeat(200 * 1024).into());
+    let error = bench.processes.spawn(bench.order(1, big)).await.unwrap_err();
+    assert!(error.message.contains("E2BIG"), "{error}");
+    let nowhere = shell("true", Path::new("/nowhere/at/all"));
+    let error = bench.processes.spawn(bench.order(1, nowhere)).await.unwrap_err();
+    assert!(error.message.contains("/nowhere/at/all") && error.message.contains("ENOENT"), "{error}");
+}
+
+#[tokio::test]
+async fn a08_what_left_its_session_is_ended_with_its_unit() {
+    let bench = Bench::new().await;
+    pipe::mkfifo(&bench.fifo("word")).unwrap();
+    let spawned = bench.sh(1, "setsid sh -c 'trap \"\" TERM; echo $$ > word; exec sleep 1000' & wait").await;
+    let stray = Identity::of(bench.word("word").await.parse().unwrap()).expect("it lives");
+    let (stage, stages) = watch::channel(Stage::Run);
+    let (processes, manners) = (bench.processes.clone(), bench.manners());
+    let life = async move { live(&processes, spawned, manners, stages).await };
+    let asker = async {
+        stage.send_replace(Stage::Ask);
+        // It ignores TERM, so the life cannot end before the kill.
+        stage.send_replace(Stage::Kill);
+    };
+    let (ended, ()) = timeout(SOON, async { tokio::join!(life, asker) }).await.expect("it ends");
+    assert_eq!(ended.escaped, Vec::<u32>::new());
+    assert!(stray.open().is_none(), "it lives on");
+}
+
+#[tokio::test]
+async fn a_sweep_finds_an_orphan_by_its_fifo_and_spares_bystanders() {
+    let bench = Bench::new().await;
+    pipe::mkfifo(&bench.fifo("word")).unwrap();
+    let mut spawned = bench.sh(1, "setsid sh -c 'echo $$ > word; exec sleep 1000' & exec sleep 0.1").await;
+    let orphan = Identity::of(bench.word("word").await.parse().unwrap()).expect("it lives");
+    bench.exit(&mut spawned).await;
+    bench.processes.release(spawned.key);
+    assert_eq!(sweep(&bench.processes, &bench.manners().proof).await, Vec::<u32>::new());
+    assert!(orphan.open().is_none(), "it lives on");
+    assert!(Identity::of(std::process::id()).is_some());
+}
+
+#[tokio::test]
+async fn g01_a_command_that_does_not_end_in_time_is_killed() {
+    let bench = Bench::new().await;
+    let runner = Runner::new(bench.processes.clone(), tag(1), bench.dir.path().to_owned());
+    let command = shell("echo begun; exec sleep 1000", bench.dir.path());
+    let error = runner.run(command, Duration::from_millis(300)).await.unwrap_err();
+    assert!(error.contains("300ms"), "{error}");
+    assert_eq!(bench.processes.list().await, []);
+    let left = std::fs::read_dir(bench.dir.path()).unwrap().count();
+    assert_eq!(left, 2, "its FIFO was left behind");
+}
+
+#[tokio::test]
+async fn the_tail_of_a_commands_output_comes_with_its_exit() {
+    let bench = Bench::new().await;
+    let runner = Runner::new(bench.processes.clone(), tag(1), bench.dir.path().to_owned());
+    let outcome = runner.run(shell("echo out; echo err >&2; exit 3", bench.dir.path()), SOON).await.unwrap();
+    assert_eq!((outcome.exit, outcome.tail.as_slice()), (ExitReason::Code(3), b"out\nerr\n".as_slice()));
+}
