@@ -288,6 +288,7 @@ mod tests {
         assert_eq!(owner_among(&[found[0].inode], session_members(me).into_iter()), Some(me));
         assert!(describe_owner(port).unwrap().starts_with(&format!("pid {me} (")));
         drop(socket);
-        assert_eq!(describe_owner(port), None);
+        // Another test's child may hold a copy for the moment between its fork and its exec; it is never ours again.
+        assert!(describe_owner(port).is_none_or(|owner| !owner.starts_with(&format!("pid {me} ("))));
     }
 }
