@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     config, daemon, down, endpoints, env, errors, events, explain, health, kill, list_commands, list_targets, logs,
-    operate, projects, ps, reference, show_state, up, version, wait, why,
+    operate, projects, ps, reference, show_state, trust, up, version, wait, why,
 };
 use crate::exit;
 use crate::output::ColorChoice;
@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Config(config::Command),
     #[command(hide = true)]
     ShowConfig(config::ShowArgs),
+    Trust(trust::Args),
     Health(health::Args),
     Errors(errors::Args),
     Projects(projects::Args),

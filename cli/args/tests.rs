@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 50] = [
+const LINES: [&str; 52] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
@@ -47,6 +47,8 @@ const LINES: [&str; 50] = [
     "config check",
     "config show --reveal",
     "show-config",
+    "trust",
+    "trust --revoke",
     "health --strict",
     "errors api",
     "projects",

@@ -18,6 +18,7 @@ pub(crate) mod projects;
 pub(crate) mod ps;
 pub(crate) mod reference;
 pub(crate) mod show_state;
+pub(crate) mod trust;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -54,6 +55,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::ListCommands(args) => list_commands::run(context, &args),
         Command::ListTargets(args) => list_targets::run(context, args).await,
         Command::ShowState(args) => show_state::run(context, args).await,
+        Command::Trust(args) => trust::run(context, &args),
         Command::Version(args) => version::run(context, &args),
         Command::Reference(args) => reference::run(context, &args),
     }

@@ -3,7 +3,7 @@
 use envctl_runtime::control::wire::{Accepted, Operate, Verb};
 use serde::Serialize;
 
-use super::{down, up};
+use super::{down, trust, up};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -56,6 +56,9 @@ pub(crate) async fn restart(context: &Context, args: RestartArgs) -> Result<Exit
 async fn operate(context: &Context, verb: Verb, units: Vec<String>) -> Result<Exit, CliError> {
     let target = context.locate().await?;
     target.check_units(&units, None).or_else(|error| if target.project.is_some() { Err(error) } else { Ok(()) })?;
+    if verb != Verb::Stop {
+        trust::require_for(context, &target)?;
+    }
     let (client, view) = context.running(&target).await?;
     target.check_units(&units, Some(&view))?;
     let accepted_units = client.request(Operate { project: target.reference, verb, units }).await?;

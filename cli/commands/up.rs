@@ -78,6 +78,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     // Everything that is wrong with the configuration is said before anything is started.
     let project = context.load()?;
     let named = project.check_units(&args.units)?;
+    super::trust::require(context, &project)?;
     let scope: Vec<String> =
         closure(&project.loaded.spec, &named, args.no_deps).iter().map(ToString::to_string).collect();
     let places = context.project_places(&project.loaded.spec.root, project.name())?;

@@ -16,6 +16,7 @@ pub mod project;
 pub mod root;
 pub mod session;
 pub mod spec;
+pub mod trust;
 mod usage;
 pub mod vars;
 

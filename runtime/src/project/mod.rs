@@ -11,10 +11,12 @@
 
 pub mod attributes;
 pub mod commands;
+mod ending;
 pub mod environment;
 pub mod memory;
 mod operate;
 pub mod ports;
+mod publish;
 pub mod reports;
 pub mod state;
 pub mod supervisor;

@@ -4,17 +4,14 @@
 //! table's, or a tracked task that reports back by message.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use envctl_actors::log_stream::{Arguments, Limits, LogStream, LogStreamActor, PumpHandle};
 use envctl_actors::process::Processes;
-use envctl_actors::process::end::Proof;
-use envctl_actors::process::life::sweep;
 use envctl_actors::registry::{Address, Endpoint, Registration, Registry};
 use envctl_actors::unit::{Begin, UnitMessage, UnitReport};
 use envctl_supervisors::Name;
-use envctl_supervisors::engine::{Effect, Engine, Event, Options, Report, TimerKey};
+use envctl_supervisors::engine::{Effect, Engine, Event, Options, TimerKey};
 use envctl_supervisors::reason::{ExitReason, StartError};
 use envctl_supervisors::spec::Incarnation;
 use indexmap::IndexMap;
@@ -23,15 +20,12 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::attributes::port_views;
 use super::environment::Capture;
-use super::memory::{Files, Memory, UnitMemory};
+use super::memory::Files;
 use super::ports::HeldPorts;
-use super::reports::{self, Facts};
 use super::supervisor::ProjectMessage;
 use super::units::Unit;
-use super::views::{self, Sources};
-use crate::control::view::{Desired, ProjectState, ProjectView, UnitState};
+use crate::control::view::{ProjectState, ProjectView};
 use crate::control::wire::{DownReply, Refusal};
 use crate::journal::events::{EventBuilder, EventKind};
 use crate::journal::{Journal, ProjectKey, now};
@@ -314,22 +308,6 @@ impl Project {
         }
     }
 
-    /// The view as it is now.
-    pub fn project_view(&self) -> ProjectView {
-        let view = |child: envctl_supervisors::engine::ChildView| {
-            let spec = self.spec.units.get(&child.id)?;
-            let unit = self.units.get(&child.id)?;
-            let empty = BTreeMap::new();
-            let attributes = self.attributes.get(&child.id).unwrap_or(&empty);
-            let numbers = self.ports.numbers();
-            let ports = port_views(numbers.get(&child.id), &spec.kind, attributes);
-            Some(views::unit_view(&child, Sources { spec, unit }, ports))
-        };
-        let units = self.engine.children().filter_map(view).collect();
-        let run = self.run.as_ref().map(|run| run.id.clone());
-        views::project_view(self.spec.name.as_str(), &self.spec.root, run, self.is_closing(), units)
-    }
-
     async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Spawn { id, incarnation } => {
@@ -389,16 +367,6 @@ impl Project {
         self.drive(Event::Timer(key)).await;
     }
 
-    fn report(&mut self, report: &Report) {
-        let restarts = self.engine.child(report.id.as_str()).map_or(0, |child| child.restarts);
-        if let Some(unit) = self.units.get_mut(&report.id) {
-            unit.note(report);
-            let facts = Facts { pid: unit.pid, restart: restarts };
-            let run = self.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
-            self.session.journal.append(&self.key, reports::event(run, report, facts));
-        }
-    }
-
     fn failing(&mut self, id: &Name, incarnation: Incarnation, detail: String) {
         let message = format!("a check of {id} says no");
         let event = EventKind::UnitProbeFailed.event("", message).unit(id).incarnation(incarnation);
@@ -431,172 +399,6 @@ impl Project {
 
     fn address(&self, id: &Name) -> Address {
         Address { project: self.places.key(), unit: id.clone() }
-    }
-
-    /// Nothing is alive any more. If nothing is wanted either, the run is over: what escaped the units is looked for.
-    fn idle(&mut self) {
-        let wanted = self.engine.children().any(|child| child.desired == envctl_supervisors::engine::Desired::Up);
-        if wanted || !self.is_running() {
-            // Everything is done or failed: the run stays, but nothing keeps the daemon.
-            return (self.session.quiet)();
-        }
-        if let Some(run) = &mut self.run {
-            run.closing = true;
-        }
-        let (processes, myself) = (self.session.processes.clone(), self.myself.clone());
-        let proofs: Vec<(Name, Proof)> = self.units.keys().map(|id| (id.clone(), self.proof(id, None))).collect();
-        self.tasks.spawn(async move {
-            let sweeps = proofs.into_iter().map(|(id, proof)| {
-                let processes = &processes;
-                async move { (id, sweep(processes, &proof).await) }
-            });
-            let escaped = futures::future::join_all(sweeps).await;
-            let _ = myself.cast(ProjectMessage::Swept(escaped));
-        });
-    }
-
-    /// By what a unit's processes are known.
-    pub(super) fn proof(&self, id: &Name, leader: Option<u32>) -> Proof {
-        let unit = &self.units[id];
-        let test = super::supervisor::envelope_test(&self.session.name, &self.spec.root, id);
-        Proof { leader, fifos: vec![unit.out.clone(), unit.err.clone()], envelope: Some(test) }
-    }
-
-    /// The run is over and swept.
-    pub async fn swept(&mut self, escaped: Vec<(Name, Vec<u32>)>) {
-        for (id, pids) in escaped.into_iter().filter(|(_, pids)| !pids.is_empty()) {
-            let event = EventKind::UnitEscaped.event("", format!("processes of {id} could not be ended")).unit(&id);
-            self.append(event.detail("pids", pids.clone()));
-            if let Some(unit) = self.units.get_mut(&id) {
-                unit.escaped.extend(pids);
-            }
-        }
-        let logs: Vec<LogStream> = self.units.values_mut().filter_map(|unit| unit.log.take()).collect();
-        // Waits for the last bytes and removes the FIFOs, bounded by each stream itself.
-        futures::future::join_all(logs.iter().map(|log| log.actor().stop_and_wait(None, None))).await;
-        self.units.values_mut().for_each(|unit| unit.pid = None);
-        let took = self.run.as_ref().map_or(0, |run| run.started.elapsed().as_millis());
-        let took = u64::try_from(took).unwrap_or(u64::MAX);
-        self.append(EventKind::RunStopped.event("", format!("{} is down", self.spec.name)).detail("took_ms", took));
-        self.ports.release();
-        self.data_leases.clear();
-        let _ = std::fs::remove_file(self.memory_path());
-        self.run = None;
-        self.publish();
-        self.answer_waiting();
-        self.sync_journal();
-        (self.session.quiet)();
-    }
-
-    /// Makes the journal durable, beside the handler.
-    pub fn sync_journal(&mut self) {
-        let (journal, key) = (self.session.journal.clone(), self.key.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = journal.sync(&key).await {
-                tracing::warn!(%error, "the journal could not be made durable");
-            }
-        });
-    }
-
-    /// Tells everybody the state, if it has changed.
-    pub fn publish(&mut self) {
-        for child in self.engine.children() {
-            let Some(unit) = self.units.get_mut(&child.id) else { continue };
-            if unit.since_engine != Some(child.since) {
-                (unit.since, unit.since_engine) = (now(), Some(child.since));
-            }
-        }
-        let view = self.project_view();
-        let before = self.view.borrow().state;
-        if *self.view.borrow() == view {
-            return;
-        }
-        self.note_state(before, &view);
-        self.session.journal.snapshot(&self.key, view.clone());
-        self.view.send_replace(view);
-        self.remember();
-        while self.tasks.try_join_next().is_some() {}
-    }
-
-    fn note_state(&self, before: ProjectState, view: &ProjectView) {
-        let now = view.state;
-        if before == now || self.run.is_none() {
-            return;
-        }
-        let failed = || view.units.iter().find(|unit| unit.state == UnitState::Failed && unit.desired == Desired::Up);
-        let name = &self.spec.name;
-        let with_unit = |event: EventBuilder| match failed() {
-            Some(unit) => event.detail("caused_by", unit.name.as_str()),
-            None => event,
-        };
-        match now {
-            ProjectState::Up => {
-                let took = self.run.as_ref().map_or(0, |run| run.started.elapsed().as_millis());
-                let event = EventKind::RunUp.event("", format!("{name} is up"));
-                self.append(event.detail("took_ms", u64::try_from(took).unwrap_or(u64::MAX)));
-            }
-            ProjectState::Failed => {
-                self.append(with_unit(EventKind::RunFailed.event("", format!("{name} has failed"))))
-            }
-            ProjectState::Degraded => {
-                self.append(with_unit(EventKind::RunDegraded.event("", format!("{name} is degraded"))));
-            }
-            ProjectState::Stopping => self.append(EventKind::RunStopping.event("", format!("{name} is going down"))),
-            ProjectState::Starting | ProjectState::Down => {}
-        }
-    }
-
-    /// Answers those whose units are down by now.
-    fn answer_waiting(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for wait in waiting {
-            let down = match wait.units.as_slice() {
-                [] => self.run.is_none(),
-                units => {
-                    units.iter().all(|id| self.engine.child(id.as_str()).is_none_or(|child| !child.state.is_alive()))
-                }
-            };
-            if !down {
-                self.waiting.push(wait);
-                continue;
-            }
-            let escaped = self.units.iter().filter(|(_, unit)| !unit.escaped.is_empty());
-            let escaped = escaped.map(|(id, unit)| (id.to_string(), unit.escaped.clone())).collect();
-            let reply = DownReply { project: self.spec.name.to_string(), was_up: true, escaped };
-            let _ = wait.reply.send(Ok(reply));
-        }
-        if !self.is_stopping() {
-            while let Some(message) = self.later.pop_front() {
-                let _ = self.myself.cast(message);
-            }
-        }
-    }
-
-    pub(super) fn memory_path(&self) -> PathBuf {
-        Memory::path(self.session.places.runtime_dir(), &self.places.short())
-    }
-
-    /// Keeps what the next daemon must know.
-    fn remember(&self) {
-        let Some(run) = self.run.as_ref().filter(|run| !run.closing) else { return };
-        let root = self.spec.root.clone();
-        let mut memory = Memory::new(root, &self.files, run.id.clone(), run.number, &self.capture);
-        memory.set_ports(&self.ports.numbers());
-        memory.units = self
-            .engine
-            .children()
-            .map(|child| UnitMemory {
-                name: child.id.to_string(),
-                wanted: child.desired == envctl_supervisors::engine::Desired::Up,
-                incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
-                restarts: child.restarts,
-                ready: child.state == envctl_supervisors::engine::ChildState::Ready,
-                done: child.state == envctl_supervisors::engine::ChildState::Done,
-            })
-            .collect();
-        if let Err(error) = memory.store(&self.memory_path()) {
-            tracing::error!(%error, "the run cannot be remembered for the next daemon");
-        }
     }
 }
 

@@ -1,0 +1,147 @@
+//! What others are told of a project: its view, its journal, its memory, and whoever waits for units to be down.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use envctl_supervisors::engine::{self, ChildView, Report};
+
+use super::attributes::port_views;
+use super::memory::{Memory, UnitMemory};
+use super::reports::{self, Facts};
+use super::state::Project;
+use super::views::{self, Sources};
+use crate::control::view::{Desired, ProjectState, ProjectView, UnitState};
+use crate::control::wire::DownReply;
+use crate::journal::events::{EventBuilder, EventKind};
+use crate::journal::now;
+
+// === impl Project ===
+
+impl Project {
+    /// The view as it is now.
+    pub fn project_view(&self) -> ProjectView {
+        let view = |child: ChildView| {
+            let spec = self.spec.units.get(&child.id)?;
+            let unit = self.units.get(&child.id)?;
+            let empty = BTreeMap::new();
+            let attributes = self.attributes.get(&child.id).unwrap_or(&empty);
+            let numbers = self.ports.numbers();
+            let ports = port_views(numbers.get(&child.id), &spec.kind, attributes);
+            Some(views::unit_view(&child, Sources { spec, unit }, ports))
+        };
+        let units = self.engine.children().filter_map(view).collect();
+        let run = self.run.as_ref().map(|run| run.id.clone());
+        views::project_view(self.spec.name.as_str(), &self.spec.root, run, self.is_closing(), units)
+    }
+
+    /// Tells everybody the state, if it has changed.
+    pub fn publish(&mut self) {
+        for child in self.engine.children() {
+            let Some(unit) = self.units.get_mut(&child.id) else { continue };
+            if unit.since_engine != Some(child.since) {
+                (unit.since, unit.since_engine) = (now(), Some(child.since));
+            }
+        }
+        let view = self.project_view();
+        let before = self.view.borrow().state;
+        if *self.view.borrow() == view {
+            return;
+        }
+        self.note_state(before, &view);
+        self.session.journal.snapshot(&self.key, view.clone());
+        self.view.send_replace(view);
+        self.remember();
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn note_state(&self, before: ProjectState, view: &ProjectView) {
+        let now = view.state;
+        if before == now || self.run.is_none() {
+            return;
+        }
+        let failed = || view.units.iter().find(|unit| unit.state == UnitState::Failed && unit.desired == Desired::Up);
+        let name = &self.spec.name;
+        let with_unit = |event: EventBuilder| match failed() {
+            Some(unit) => event.detail("caused_by", unit.name.as_str()),
+            None => event,
+        };
+        match now {
+            ProjectState::Up => {
+                let took = self.run.as_ref().map_or(0, |run| run.started.elapsed().as_millis());
+                let event = EventKind::RunUp.event("", format!("{name} is up"));
+                self.append(event.detail("took_ms", u64::try_from(took).unwrap_or(u64::MAX)));
+            }
+            ProjectState::Failed => {
+                self.append(with_unit(EventKind::RunFailed.event("", format!("{name} has failed"))))
+            }
+            ProjectState::Degraded => {
+                self.append(with_unit(EventKind::RunDegraded.event("", format!("{name} is degraded"))));
+            }
+            ProjectState::Stopping => self.append(EventKind::RunStopping.event("", format!("{name} is going down"))),
+            ProjectState::Starting | ProjectState::Down => {}
+        }
+    }
+
+    /// Answers those whose units are down by now.
+    pub(super) fn answer_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for wait in waiting {
+            let down = match wait.units.as_slice() {
+                [] => self.run.is_none(),
+                units => {
+                    units.iter().all(|id| self.engine.child(id.as_str()).is_none_or(|child| !child.state.is_alive()))
+                }
+            };
+            if !down {
+                self.waiting.push(wait);
+                continue;
+            }
+            let escaped = self.units.iter().filter(|(_, unit)| !unit.escaped.is_empty());
+            let escaped = escaped.map(|(id, unit)| (id.to_string(), unit.escaped.clone())).collect();
+            let reply = DownReply { project: self.spec.name.to_string(), was_up: true, escaped };
+            let _ = wait.reply.send(Ok(reply));
+        }
+        if !self.is_stopping() {
+            while let Some(message) = self.later.pop_front() {
+                let _ = self.myself.cast(message);
+            }
+        }
+    }
+
+    pub(super) fn memory_path(&self) -> PathBuf {
+        Memory::path(self.session.places.runtime_dir(), &self.places.short())
+    }
+
+    /// Keeps what the next daemon must know.
+    pub(super) fn remember(&self) {
+        let Some(run) = self.run.as_ref().filter(|run| !run.closing) else { return };
+        let root = self.spec.root.clone();
+        let mut memory = Memory::new(root, &self.files, run.id.clone(), run.number, &self.capture);
+        memory.set_ports(&self.ports.numbers());
+        memory.units = self
+            .engine
+            .children()
+            .map(|child| UnitMemory {
+                name: child.id.to_string(),
+                wanted: child.desired == engine::Desired::Up,
+                incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
+                restarts: child.restarts,
+                ready: child.state == engine::ChildState::Ready,
+                done: child.state == engine::ChildState::Done,
+            })
+            .collect();
+        if let Err(error) = memory.store(&self.memory_path()) {
+            tracing::error!(%error, "the run cannot be remembered for the next daemon");
+        }
+    }
+
+    pub(super) fn report(&mut self, report: &Report) {
+        let restarts = self.engine.child(report.id.as_str()).map_or(0, |child| child.restarts);
+        if let Some(unit) = self.units.get_mut(&report.id) {
+            unit.note(report);
+            let facts = Facts { pid: unit.pid, restart: restarts };
+            let run = self.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+            self.session.journal.append(&self.key, reports::event(run, report, facts));
+        }
+    }
+}
