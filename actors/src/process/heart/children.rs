@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::stub;
 use super::wire::{FromHeart, Held, Key, Order, StubOrder};
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
+use crate::process::sys::pipe;
 
 /// How long a stub may take to become its program; it does a few system calls.
 const STUB_MAX_MS: u16 = 5_000;
@@ -31,6 +32,8 @@ struct Child {
     pid: u32,
     pidfd: OwnedFd,
     exit: Option<WaitStatus>,
+    /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
+    _fifos: [OwnedFd; 2],
 }
 
 /// Why a process was not started.
@@ -121,13 +124,14 @@ impl Children {
 
     fn try_spawn(&mut self, order: Order) -> Result<u32, Failure> {
         let (tag, key) = (order.tag.clone(), order.key);
+        let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
         let pid = match &order.stub {
             None => child::spawn(&plan(&order)?)?,
             Some(wanted) => self.spawn_stub(&order, wanted)?,
         };
         // The child is ours and unreaped, so its number cannot have been taken by another.
         let pidfd = child::pidfd_open(pid)?;
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None });
+        self.held.insert(key, Child { tag, pid, pidfd, exit: None, _fifos: fifos });
         Ok(pid)
     }
 
@@ -158,6 +162,14 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: None }
     }
+}
+
+fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {
+    let path = Path::new(OsStr::from_bytes(path));
+    pipe::open_fifo(path).map_err(|error| Failure {
+        errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL),
+        step: Some(format!("open {}", path.display())),
+    })
 }
 
 fn plan(order: &Order) -> io::Result<Spawn> {
