@@ -13,7 +13,9 @@ mod waiting;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use envctl_runtime::control::client::Client;
+use envctl_actors::process::end::gone;
+use envctl_actors::process::identity::Identity;
+use envctl_runtime::control::client::{Client, ClientError};
 use envctl_runtime::control::wire::{Up, UpReply};
 use envctl_runtime::explain::closure;
 use serde::Serialize;
@@ -24,6 +26,11 @@ use crate::environment;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::logs::Tail;
+
+/// Daemons asked in turn, while each of them is ending.
+const DAEMONS_MAX: u32 = 5;
+/// How long an ending daemon may take to be gone.
+const ENDING_WITHIN: Duration = Duration::from_secs(15);
 
 /// Start the project, or units of it with what they need, and follow their logs
 ///
@@ -91,7 +98,6 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     // From before the start, so that no line is missed.
     let tail = foreground.then(|| Tail::from_now(&logs)).transpose()?;
     let mut signals = foreground::Signals::new()?;
-    let client = context.daemon().await?;
     let request = Up {
         project: project.reference(),
         file: project.file.clone(),
@@ -100,8 +106,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
         no_deps: args.no_deps,
         environment: environment::whole().map(bytes).collect(),
     };
-    let reply = tokio::select! {
-        reply = client.request(request) => reply?,
+    let (client, reply) = tokio::select! {
+        asked = ask(context, request) => asked?,
         () = signals.twice() => return Ok(Exit::Interrupted),
     };
     let started = Started { project, client, reply, scope, logs };
@@ -112,6 +118,25 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
         }
         None => tell(context, &started, Exit::Ok, &said(&started.reply)),
     }
+}
+
+/// Asks the daemon. One that is just ending, or that dies before it has answered, is followed by another; asking twice does
+/// no harm, for the second `up` joins what the first began.
+async fn ask(context: &Context, request: Up) -> Result<(Client, UpReply), CliError> {
+    for _ in 1..DAEMONS_MAX {
+        let client = context.daemon().await?;
+        match client.request(request.clone()).await {
+            Err(ClientError::Lost) => {}
+            Err(ClientError::Refused(refusal)) if refusal.code == "shutting-down" => {
+                let ending = client.peer_pid().and_then(Identity::of);
+                gone(ending.into_iter().collect(), ENDING_WITHIN).await;
+            }
+            reply => return Ok((client, reply?)),
+        }
+    }
+    let client = context.daemon().await?;
+    let reply = client.request(request).await?;
+    Ok((client, reply))
 }
 
 /// Tells what was started, as the last word of a command that leaves it running.

@@ -28,7 +28,8 @@ pub struct Runner {
     tag: Tag,
     /// Where the FIFOs of running commands live.
     dir: PathBuf,
-    count: AtomicU64,
+    /// Commands so far, of all runners of this life: no two share a FIFO.
+    count: Arc<AtomicU64>,
 }
 
 /// A running command; dropping it kills the command's group and removes its FIFO.
@@ -43,13 +44,15 @@ struct Running<'a> {
 impl Runner {
     /// Commands run by it carry this tag's project, unit and life.
     pub fn new(processes: Processes, tag: Tag, dir: PathBuf) -> Arc<Self> {
-        Arc::new(Self { processes, tag, dir, count: AtomicU64::new(0) })
+        Arc::new(Self { processes, tag, dir, count: Arc::default() })
     }
 
     async fn run_to_end(&self, command: Command, timeout: Duration) -> Result<ExecOutcome, String> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let Tag { unit, incarnation, .. } = &self.tag;
         let fifo = self.dir.join(format!("{unit}.{incarnation}.{count}.{:?}", self.tag.role).to_lowercase());
+        // One of this name was left by a daemon that was killed in the middle of a command; nobody opens it again.
+        let _ = std::fs::remove_file(&fifo);
         pipe::mkfifo(&fifo).map_err(|error| format!("make {}: {error}", fifo.display()))?;
         let mut running = Running { processes: &self.processes, key: None, fifo: fifo.clone() };
         let reader = pipe::open_fifo(&fifo).map_err(|error| format!("open {}: {error}", fifo.display()))?;
@@ -87,7 +90,7 @@ impl Runner {
     /// The same runner for another kind of command.
     pub fn with_role(&self, role: Role) -> Arc<Self> {
         let tag = Tag { role, ..self.tag.clone() };
-        Self::new(self.processes.clone(), tag, self.dir.clone())
+        Arc::new(Self { processes: self.processes.clone(), tag, dir: self.dir.clone(), count: self.count.clone() })
     }
 }
 

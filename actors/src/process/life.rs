@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use envctl_supervisors::reason::ExitReason;
-use nix::libc::{SIGCONT, SIGKILL};
+use nix::libc::{SIGCONT, SIGKILL, SIGTERM};
 use tokio::sync::watch;
 
 use super::end::{Proof, gone};
@@ -18,6 +18,8 @@ use super::table::{Processes, Scope, Spawned};
 const KILL_ROUNDS_MAX: u32 = 20;
 /// How long one round waits for the killed to be gone; a process in uninterruptible sleep takes longer.
 const KILL_ROUND: Duration = Duration::from_millis(200);
+/// How long strays of an earlier daemon have to end in order.
+const STRAYS_GRACE: Duration = Duration::from_secs(5);
 /// How long a look for leftovers waits before it looks again; a wait on pidfds, so their end is seen at once.
 const LEFTOVER_ROUND: Duration = Duration::from_secs(1);
 
@@ -80,6 +82,14 @@ pub async fn sweep(processes: &Processes, proof: &Proof) -> Vec<u32> {
         left = processes.scan(proof.clone()).await;
     }
     left.into_iter().map(|process| process.pid).collect()
+}
+
+/// Asks whatever belongs to the proof to end, and gives it a little time.
+pub async fn end_strays(processes: &Processes, proof: &Proof) {
+    let strays = processes.scan(proof.clone()).await;
+    signal_each(&strays, SIGTERM);
+    signal_each(&strays, SIGCONT);
+    gone(strays, STRAYS_GRACE).await;
 }
 
 // === impl Life ===

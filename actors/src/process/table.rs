@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use envctl_supervisors::Name;
 use envctl_supervisors::reason::{ExitReason, StartError};
@@ -30,6 +31,8 @@ use super::sys::child::WaitStatus;
 /// Frames waiting for heart; heart reads at once, so a full queue means that it hangs.
 const HEART_QUEUE_MAX: usize = 4096;
 const READ_BYTES: usize = 64 * 1024;
+/// One look at `/proc` takes milliseconds; a process stuck in the kernel can make reading its environment hang.
+const SCAN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a process is to the session.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,18 +113,33 @@ pub enum Message {
     Signal(Key, i32, Scope),
     /// Its end has been dealt with: heart may reap it.
     Release(Key),
+    /// Nobody looks after it: kill its group and let heart reap it.
+    Discard(Key),
     /// Find what belongs to units.
     Scan(Proof, RpcReplyPort<Vec<Identity>>),
     /// A scan is through.
     Scanned,
     /// Which processes are held.
-    List(RpcReplyPort<Vec<(Tag, u32, bool)>>),
+    List(RpcReplyPort<Vec<HeldProcess>>),
     /// Heart's pid.
     HeartPid(RpcReplyPort<Option<u32>>),
     /// Heart has spoken.
     Heard(FromHeart),
     /// Heart is gone.
     HeartLost,
+}
+
+/// A process in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldProcess {
+    /// Its number in the table.
+    pub key: Key,
+    /// What it is.
+    pub tag: Tag,
+    /// Its pid.
+    pub pid: u32,
+    /// Whether it has not ended yet.
+    pub alive: bool,
 }
 
 /// The actor.
@@ -133,6 +151,8 @@ pub struct TableActor;
 pub struct State {
     to_heart: mpsc::Sender<Vec<u8>>,
     heart_pid: Option<u32>,
+    /// What came before heart's greeting, which tells what is held; taken up after it.
+    early: Vec<Message>,
     next_key: Key,
     entries: BTreeMap<Key, Entry>,
     starting: BTreeMap<Key, Starting>,
@@ -188,13 +208,26 @@ impl Processes {
         let _ = self.actor.cast(Message::Release(key));
     }
 
-    /// The living processes that belong to what the proof describes.
-    pub async fn scan(&self, proof: Proof) -> Vec<Identity> {
-        self.ask(|reply| Message::Scan(proof, reply)).await.unwrap_or_default()
+    /// Kills the group of a process that nobody looks after, and lets heart reap it.
+    pub fn discard(&self, key: Key) {
+        let _ = self.actor.cast(Message::Discard(key));
     }
 
-    /// The processes held: tag, pid, whether alive.
-    pub async fn list(&self) -> Vec<(Tag, u32, bool)> {
+    /// The living processes that belong to what the proof describes.
+    pub async fn scan(&self, proof: Proof) -> Vec<Identity> {
+        let scan = self.ask(|reply| Message::Scan(proof, reply));
+        match tokio::time::timeout(SCAN_WITHIN, scan).await {
+            Ok(found) => found.unwrap_or_default(),
+            Err(_) => {
+                tracing::error!("a look at /proc hangs: what belongs is not known");
+                let _ = self.actor.cast(Message::Scanned);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The processes held.
+    pub async fn list(&self) -> Vec<HeldProcess> {
         self.ask(Message::List).await.unwrap_or_default()
     }
 
@@ -258,6 +291,7 @@ impl Actor for TableActor {
         Ok(State {
             to_heart,
             heart_pid: None,
+            early: Vec::new(),
             next_key: 1,
             entries: BTreeMap::new(),
             starting: BTreeMap::new(),
@@ -273,12 +307,18 @@ impl Actor for TableActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            Message::Spawn(..) | Message::Attach(..) | Message::List(_) | Message::HeartPid(_)
+                if state.heart_pid.is_none() =>
+            {
+                state.early.push(message);
+            }
             Message::Spawn(order, reply) => state.spawn(*order, reply),
             Message::Attach(tag, reply) => drop(reply.send(state.attach(&tag))),
             Message::Signal(key, signal, scope) => {
-                state.send(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
+                state.order(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
             }
             Message::Release(key) => state.release(key),
+            Message::Discard(key) => state.discard(key),
             Message::Scan(proof, reply) => {
                 state.scans.push(proof, reply);
                 state.scan(myself);
@@ -289,7 +329,12 @@ impl Actor for TableActor {
             }
             Message::List(reply) => drop(reply.send(state.list())),
             Message::HeartPid(reply) => drop(reply.send(state.heart_pid)),
-            Message::Heard(heard) => state.hear(heard),
+            Message::Heard(heard) => {
+                state.hear(heard);
+                for message in std::mem::take(&mut state.early) {
+                    myself.cast(message)?;
+                }
+            }
             Message::HeartLost => return Err("heart is gone".into()),
         }
         // Finished tasks are only counted out here; none of them returns anything.
@@ -308,7 +353,11 @@ impl State {
         match spawn::order(key, tag.to_string(), &command, &out, &err) {
             Ok(order) => {
                 self.starting.insert(key, Starting { tag, command, reply });
-                self.send(&ToHeart::Spawn(Box::new(order)));
+                if let Err(message) = self.send(&ToHeart::Spawn(Box::new(order)))
+                    && let Some(starting) = self.starting.remove(&key)
+                {
+                    let _ = starting.reply.send(Err(StartError { message, hint: None, retry: true }));
+                }
             }
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -326,12 +375,26 @@ impl State {
 
     fn release(&mut self, key: Key) {
         if self.entries.remove(&key).is_some() {
-            self.send(&ToHeart::Ack { key });
+            self.order(&ToHeart::Ack { key });
         }
     }
 
-    fn list(&self) -> Vec<(Tag, u32, bool)> {
-        self.entries.values().map(|entry| (entry.tag.clone(), entry.pid, entry.exit.is_none())).collect()
+    fn discard(&mut self, key: Key) {
+        let Some(entry) = self.entries.get(&key) else { return };
+        tracing::warn!(tag = %entry.tag, pid = entry.pid, "a process that nobody looks after is ended");
+        self.order(&ToHeart::Signal { key, signal: nix::libc::SIGKILL, group: true });
+        // Not seen to end yet, it is reaped by heart when it does.
+        self.release(key);
+    }
+
+    fn list(&self) -> Vec<HeldProcess> {
+        let held = |(key, entry): (&Key, &Entry)| HeldProcess {
+            key: *key,
+            tag: entry.tag.clone(),
+            pid: entry.pid,
+            alive: entry.exit.is_none(),
+        };
+        self.entries.iter().map(held).collect()
     }
 
     fn hear(&mut self, heard: FromHeart) {
@@ -357,7 +420,8 @@ impl State {
             self.next_key = self.next_key.max(held.key + 1);
             match held.tag.parse() {
                 Ok(tag) => {
-                    let entry = Entry { tag, pid: held.pid, exit: held.exit.map(reason), waiting: None };
+                    let exit = held.exit.map(reason);
+                    let entry = Entry { tag, pid: held.pid, exit, waiting: None };
                     self.entries.insert(held.key, entry);
                 }
                 Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
@@ -368,9 +432,12 @@ impl State {
     fn spawned(&mut self, key: Key, pid: u32) {
         let Some(starting) = self.starting.remove(&key) else { return };
         let (waiting, exit) = oneshot::channel();
+        let helper = starting.tag.role != Role::Main;
         self.entries.insert(key, Entry { tag: starting.tag, pid, exit: None, waiting: Some(waiting) });
-        // An asker that is gone attaches again by tag, or the unit's end sweeps the process.
-        let _ = starting.reply.send(Ok(Spawned { key, pid, exit }));
+        // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
+        if starting.reply.send(Ok(Spawned { key, pid, exit })).is_err() && helper {
+            self.discard(key);
+        }
     }
 
     fn exited(&mut self, key: Key, status: WaitStatus) {
@@ -392,12 +459,15 @@ impl State {
         }
     }
 
-    fn send(&mut self, message: &ToHeart) {
-        let sent = encode(message).map_err(|error| error.to_string());
-        let sent = sent.and_then(|frame| self.to_heart.try_send(frame).map_err(|error| error.to_string()));
-        if let Err(error) = sent {
+    fn order(&mut self, message: &ToHeart) {
+        if let Err(error) = self.send(message) {
             tracing::error!(error, "heart cannot be told");
         }
+    }
+
+    fn send(&mut self, message: &ToHeart) -> Result<(), String> {
+        let frame = encode(message).map_err(|error| format!("tell heart: {error}"))?;
+        self.to_heart.try_send(frame).map_err(|error| format!("tell heart: {error}"))
     }
 }
 

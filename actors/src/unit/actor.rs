@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envctl_supervisors::reason::StartError;
+use envctl_supervisors::reason::{ExitReason, StartError};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::prepared::AfterReady;
 use super::{Asked, Begin, Kind, Prepared, UnitArgs, UnitReport};
 use crate::probe::{ExecRunner, Probe, ProbeActor, ProbeArgs, ProbeEvent, Purpose, Target};
-use crate::process::life::{Ended, Stage, live};
+use crate::process::life::{Ended, Manners, Stage, live};
 use crate::process::{Order, Role, Spawned};
 
 /// How long the log of an ended process may take to be read empty; a stranger that holds the FIFO may write for ever.
@@ -108,9 +108,7 @@ impl<K: Kind> Actor for UnitActor<K> {
             }
             UnitMessage::Ended(Ended { reason, escaped }) => {
                 state.stop_probes();
-                // Ended comes after Spawned, from the same task.
-                let key = state.key.unwrap_or_default();
-                state.report(UnitReport::Exited { key, reason, escaped });
+                state.report(UnitReport::Exited { key: state.key, reason, escaped });
                 myself.stop(None);
             }
             UnitMessage::Probed(purpose, event) => state.probed(&myself, purpose, event),
@@ -225,16 +223,22 @@ impl State {
 
 /// The whole life, as one task of the actor.
 async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage>, myself: ActorRef<UnitMessage>) {
-    let begun = begin(&args, kind).await;
-    let (prepared, spawned) = match begun {
+    let mut manners = args.manners.clone();
+    let begun = match args.begin {
+        Begin::Spawn => begin(&args, kind, stage.clone(), &mut manners).await,
+        Begin::Attach => match take_over(&args, kind, &mut manners).await {
+            Some(begun) => Ok(begun),
+            None => {
+                let reason = ExitReason::Unknown("it was gone when it was to be taken over".to_owned());
+                return drop(myself.cast(UnitMessage::Ended(Ended { reason, escaped: Vec::new() })));
+            }
+        },
+    };
+    let (running, spawned) = match begun {
         Ok(begun) => begun,
         Err(error) => return drop(myself.cast(UnitMessage::SpawnFailed(error))),
     };
     let (key, pid) = (spawned.key, spawned.pid);
-    let mut manners = args.manners.clone();
-    manners.scope = prepared.scope;
-    manners.signal = prepared.stop_signal.unwrap_or(manners.signal);
-    let running = Running { asked: prepared.asked, after_ready: prepared.after_ready };
     let _ = myself.cast(UnitMessage::Spawned(pid, key, Box::new(running)));
     let ended = live(&args.processes, spawned, manners, stage).await;
     if let Err(error) = args.log.drain(DRAIN_WITHIN).await {
@@ -243,21 +247,47 @@ async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage
     let _ = myself.cast(UnitMessage::Ended(ended));
 }
 
-async fn begin<K: Kind>(args: &UnitArgs, kind: K) -> Result<(Prepared, Spawned), StartError> {
-    let no_log = |error: crate::log_stream::LogError| StartError {
-        message: format!("open its log: {error}"),
-        hint: None,
-        retry: true,
+/// Prepares and starts. Preparation ends when the life is not wanted any more; a process that is being made is waited for.
+async fn begin<K: Kind>(
+    args: &UnitArgs,
+    kind: K,
+    mut stage: watch::Receiver<Stage>,
+    manners: &mut Manners,
+) -> Result<(Running, Spawned), StartError> {
+    let failed = |message: String| StartError { message, hint: None, retry: true };
+    let told = args.log.incarnation(args.tag.incarnation).await;
+    told.map_err(|error| failed(format!("open its log: {error}")))?;
+    let prepared = tokio::select! {
+        biased;
+        prepared = kind.prepare(args.clone()) => prepared?,
+        Ok(_) = stage.wait_for(|stage| *stage >= Stage::Ask) => {
+            return Err(StartError { retry: false, ..failed("start: it was stopped while it was being prepared".to_owned()) });
+        }
     };
-    args.log.incarnation(args.tag.incarnation).await.map_err(no_log)?;
-    if args.begin == Begin::Spawn {
-        let prepared = kind.prepare(args.clone()).await?;
-        let (out, err) = (args.out.clone(), args.err.clone());
-        let order = Order { tag: args.tag.clone(), command: prepared.command.clone(), out, err };
-        let spawned = args.processes.spawn(order).await?;
-        return Ok((prepared, spawned));
+    let (out, err) = (args.out.clone(), args.err.clone());
+    let order = Order { tag: args.tag.clone(), command: prepared.command.clone(), out, err };
+    let spawned = args.processes.spawn(order).await?;
+    Ok((adopt_manners(prepared, manners), spawned))
+}
+
+/// Finds a process that runs already. Once it is found nothing can fail: without its preparation it only goes unasked.
+async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> Option<(Running, Spawned)> {
+    if let Err(error) = args.log.incarnation(args.tag.incarnation).await {
+        tracing::error!(unit = %args.tag.unit, %error, "its log cannot be told which life writes");
     }
-    let lost = || StartError { message: "find its running process".to_owned(), hint: None, retry: true };
-    let spawned = args.processes.attach(args.tag.clone()).await.ok().flatten().ok_or_else(lost)?;
-    Ok((kind.prepare(args.clone()).await?, spawned))
+    let spawned = args.processes.attach(args.tag.clone()).await.ok().flatten()?;
+    let running = match kind.prepare(args.clone()).await {
+        Ok(prepared) => adopt_manners(prepared, manners),
+        Err(error) => {
+            tracing::error!(unit = %args.tag.unit, %error, "taken over without its probes");
+            Running { asked: Vec::new(), after_ready: None }
+        }
+    };
+    Some((running, spawned))
+}
+
+fn adopt_manners(prepared: Prepared, manners: &mut Manners) -> Running {
+    manners.scope = prepared.scope;
+    manners.signal = prepared.stop_signal.unwrap_or(manners.signal);
+    Running { asked: prepared.asked, after_ready: prepared.after_ready }
 }

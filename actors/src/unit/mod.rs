@@ -79,8 +79,8 @@ pub enum UnitReport {
     Failing(String),
     /// Nothing of it is left, and its output is in the log.
     Exited {
-        /// The process's number in the table, to be released once its end has been recorded.
-        key: u64,
+        /// The process's number in the table, to be released once its end has been recorded; `None` if there was none.
+        key: Option<u64>,
         /// How the main process ended.
         reason: ExitReason,
         /// Processes that could not be ended.

@@ -30,8 +30,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(2);
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Clients at once; more wait in the kernel's queue. Below the common descriptor limit of 1024.
 const CONNECTIONS_MAX: usize = 640;
-/// Requests of one client that are being answered at once; the next is read when one is done.
-const IN_FLIGHT_MAX: usize = 32;
+/// Requests and streams of one client at once; more are refused.
+const IN_FLIGHT_MAX: usize = 64;
 /// Frames waiting for one client.
 const OUTBOX_MAX: usize = 64;
 /// Pause after `accept` failed for want of descriptors: trying at once again would only burn a core.
@@ -197,7 +197,15 @@ impl Connection {
             }
             return;
         }
-        let Ok(permit) = self.in_flight.clone().acquire_owned().await else { return };
+        // Waiting here would also stop the reading of `end` and of the client's end.
+        let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
+            let refusal = Refusal {
+                code: "busy".to_owned(),
+                message: format!("{IN_FLIGHT_MAX} requests of this client are being answered already"),
+                hint: Some("wait for answers, or end a stream".to_owned()),
+            };
+            return say_no(frame.id, refusal, &self.outbox).await;
+        };
         let (handlers, outbox) = (self.handlers.clone(), self.outbox.clone());
         let stop = self.stop.child_token();
         self.streams.retain(|_, stream| !stream.is_cancelled());

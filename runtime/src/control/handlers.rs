@@ -177,7 +177,7 @@ impl Handlers {
     }
 
     async fn find(&self, wanted: &ProjectRef) -> Result<Option<Project>, Refusal> {
-        Ok(self.root.projects().await?.into_iter().find(|project| project.root == wanted.root))
+        self.root.find(wanted.root.clone()).await
     }
 
     async fn must_find(&self, wanted: &ProjectRef) -> Result<Project, Refusal> {

@@ -25,6 +25,8 @@ const EXTENSION: &str = "run";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     version: u32,
+    /// The project's key: its processes carry it.
+    pub key: String,
     /// The project's directory.
     pub root: PathBuf,
     /// Its config file, if one was named.
@@ -52,6 +54,17 @@ pub struct Files {
     pub user_config: Option<PathBuf>,
 }
 
+/// Whose memory it is.
+#[derive(Debug)]
+pub struct Of<'a> {
+    /// The project's key.
+    pub key: String,
+    /// Its directory.
+    pub root: &'a Path,
+    /// Where its configuration is read from.
+    pub files: &'a Files,
+}
+
 /// A unit of a remembered run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitMemory {
@@ -67,19 +80,22 @@ pub struct UnitMemory {
     pub ready: bool,
     /// Whether it had ended and needs no further life.
     pub done: bool,
+    /// Whether it had been given up.
+    pub failed: bool,
 }
 
 // === impl Memory ===
 
 impl Memory {
     /// A run with nothing in it yet.
-    pub fn new(root: PathBuf, files: &Files, run: String, run_number: u32, capture: &Capture) -> Self {
+    pub fn new(of: Of<'_>, run: String, run_number: u32, capture: &Capture) -> Self {
         use std::os::unix::ffi::OsStrExt;
         let bytes = |text: &std::ffi::OsStr| ByteBuf::from(text.as_bytes());
         let environment = capture.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
-        let Files { file, user_config } = files.clone();
+        let Files { file, user_config } = of.files.clone();
+        let (key, root) = (of.key, of.root.to_owned());
         let (ports, units) = (BTreeMap::new(), Vec::new());
-        Self { version: VERSION, root, file, user_config, run, run_number, environment, ports, units }
+        Self { version: VERSION, key, root, file, user_config, run, run_number, environment, ports, units }
     }
 
     /// Where the memory of a project is kept.

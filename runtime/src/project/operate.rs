@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use envctl_actors::process::life::sweep;
+use envctl_actors::process::Role;
+use envctl_actors::process::life::{end_strays, sweep};
 use envctl_actors::requirement;
 use envctl_actors::unit::{Begin, UnitMessage};
 use envctl_supervisors::Name;
-use envctl_supervisors::engine::{ChildView, Desired, Event};
+use envctl_supervisors::engine::{ChildView, Desired, Event, Rest};
 use envctl_supervisors::spec::Incarnation;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use super::attributes::attributes;
 use super::environment::capture_from_bytes;
-use super::memory::Memory;
+use super::memory::{Memory, UnitMemory};
 use super::ports::Holder;
 use super::state::{Project, Run, Waiting};
 use super::supervisor::{Answer, DownOrder, ProjectMessage, UpOrder, environment};
@@ -33,8 +34,8 @@ impl Project {
         let before = self.wanted();
         let changed = if joined { self.changed(&order.spec) } else { Vec::new() };
         let named = check_names(&order.spec, &order.units)?;
-        self.spec = order.spec;
-        (self.capture, self.files) = (order.capture, order.files);
+        let old = (self.spec.clone(), self.capture.clone(), self.files.clone());
+        (self.spec, self.capture, self.files) = (order.spec, order.capture, order.files);
         self.set_units();
         if joined {
             self.append(EventKind::RunJoined.event("", format!("another `up` joined the run of {}", self.spec.name)));
@@ -42,6 +43,9 @@ impl Project {
             self.begin_run();
         }
         if let Err(refusal) = self.equip().await {
+            // A refused `up` changes nothing: what runs goes on with what it was started with.
+            (self.spec, self.capture, self.files) = old;
+            self.set_units();
             if !joined {
                 self.abandon();
             }
@@ -70,7 +74,9 @@ impl Project {
         // Stopping the last units that are wanted is stopping the run.
         let all = self.wanted().iter().all(|id| units.contains(id)) || units.is_empty();
         let ids = if all { Vec::new() } else { units };
-        self.waiting.push(Waiting { units: ids.clone(), reply });
+        self.downs += 1;
+        let number = self.downs;
+        self.waiting.push(Waiting { number, units: ids.clone(), reply });
         if self.is_closing() {
             return;
         }
@@ -81,15 +87,16 @@ impl Project {
             let myself = self.myself.clone();
             self.tasks.spawn(async move {
                 tokio::time::sleep(timeout).await;
-                let _ = myself.cast(ProjectMessage::Overdue);
+                let _ = myself.cast(ProjectMessage::Overdue(number));
             });
         }
     }
 
     /// The time given to a `down` is over.
-    pub async fn overdue(&mut self) {
-        if !self.waiting.is_empty() {
-            self.drive(Event::Kill { ids: Vec::new() }).await;
+    pub async fn overdue(&mut self, number: u64) {
+        let waiting = self.waiting.iter().find(|waiting| waiting.number == number);
+        if let Some(ids) = waiting.map(|waiting| waiting.units.clone()) {
+            self.drive(Event::Kill { ids }).await;
         }
     }
 
@@ -134,8 +141,8 @@ impl Project {
         let numbers = self.ports.numbers();
         let no_ports = IndexMap::new();
         let ports = numbers.get(id).unwrap_or(&no_ports);
-        let incarnation = self.engine.child(id.as_str()).and_then(|child| child.incarnation);
-        let environment = environment(self, id, spec, incarnation, ports).map_err(|error| Refusal {
+        // Without the envelope: whoever takes this environment over is no part of the unit and must not be ended with it.
+        let environment = environment(self, id, spec, None, ports).map_err(|error| Refusal {
             code: "failed".to_owned(),
             message: format!("failed to resolve the environment of {id}: {error}"),
             hint: Some("ports and URLs are known while the project is up: `envctl up -d`".to_owned()),
@@ -176,7 +183,11 @@ impl Project {
         let holder = self.holder();
         self.ports.readopt(&self.spec, &self.session.leases.clone(), &holder, &memory.ports());
         if let Err(refusal) = self.equip().await {
-            tracing::error!(error = %refusal, project = %self.spec.name, "a run could not be taken over");
+            tracing::error!(error = %refusal, project = %self.spec.name, "a run could not be taken over: it is ended");
+            let key = self.places.key();
+            for held in self.session.processes.list().await.iter().filter(|held| held.tag.project == key) {
+                self.session.processes.discard(held.key);
+            }
             return self.abandon();
         }
         let names: Vec<String> = memory.units.iter().map(|unit| unit.name.clone()).collect();
@@ -188,31 +199,36 @@ impl Project {
     async fn adopt(&mut self, memory: &Memory) {
         let held = self.session.processes.list().await;
         let key = self.places.key();
-        let mut rest = Vec::new();
+        let (mut rest, mut claimed) = (Vec::new(), Vec::new());
         for remembered in &memory.units {
             let Ok(id) = Name::new(&remembered.name) else { continue };
             if !self.spec.units.contains_key(&id) {
                 continue;
             }
-            let mine = held.iter().filter(|(tag, ..)| tag.project == key && tag.unit == id);
-            let main = mine.filter(|(tag, ..)| tag.role == envctl_actors::process::Role::Main);
-            let Some((tag, pid, _)) = main.max_by_key(|(tag, ..)| tag.incarnation) else {
+            let mine = held.iter().filter(|held| held.tag.project == key && held.tag.unit == id);
+            let main = mine.filter(|held| held.tag.role == Role::Main).max_by_key(|held| held.tag.incarnation);
+            let Some(main) = main else {
                 let (incarnation, restarts) = (Incarnation(remembered.incarnation), remembered.restarts);
-                // A finished task must not run again, and nothing else that is wanted may be left down.
-                let done = remembered.done && remembered.wanted;
-                self.drive(Event::Restore { id: id.clone(), incarnation, restarts, done }).await;
-                if remembered.wanted && !done {
+                // What had come to rest stays there, and nothing else that is wanted may be left down.
+                let at_rest = at_rest(remembered);
+                self.drive(Event::Restore { id: id.clone(), incarnation, restarts, rest: at_rest }).await;
+                if remembered.wanted && at_rest.is_none() {
                     rest.push(id);
                 }
                 continue;
             };
-            let incarnation = Incarnation(tag.incarnation);
-            self.units[&id].pid = Some(*pid);
+            claimed.push(main.key);
+            let incarnation = Incarnation(main.tag.incarnation);
+            self.units[&id].pid = Some(main.pid);
             self.units[&id].adopted = true;
             let (restarts, ready) = (remembered.restarts, remembered.ready);
             if self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok() {
                 self.drive(Event::Adopt { id, incarnation, restarts, ready }).await;
             }
+        }
+        // Steps and probes of the daemon that died, units that are no longer configured, lives before the last.
+        for forgotten in held.iter().filter(|held| held.tag.project == key && !claimed.contains(&held.key)) {
+            self.session.processes.discard(forgotten.key);
         }
         if !rest.is_empty() {
             self.clear_strays(&rest).await;
@@ -225,7 +241,10 @@ impl Project {
     async fn clear_strays(&self, units: &[Name]) {
         let sweeps = units.iter().map(|id| {
             let (processes, proof) = (self.session.processes.clone(), self.proof(id, None));
-            async move { sweep(&processes, &proof).await }
+            async move {
+                end_strays(&processes, &proof).await;
+                sweep(&processes, &proof).await
+            }
         });
         for (id, left) in units.iter().zip(futures::future::join_all(sweeps).await) {
             if !left.is_empty() {
@@ -252,11 +271,11 @@ impl Project {
     }
 
     fn lease_data(&mut self, holder: &Holder) -> Result<(), Refusal> {
-        if !self.data_leases.is_empty() {
-            return Ok(());
-        }
         for (id, unit) in &self.spec.units {
             let UnitKind::Requirement(requirement) = &unit.kind else { continue };
+            if self.data_leases.contains_key(id) {
+                continue;
+            }
             let dir = self.places.data(id);
             std::fs::create_dir_all(&dir).map_err(|error| {
                 refused(format!("make {}: {error}", dir.display()), "check the permissions of the state directory")
@@ -270,7 +289,7 @@ impl Project {
             let lease = lease_dir(&dir, &owner);
             let lease = lease
                 .map_err(|error| refused(error.to_string(), "another session runs on this data: `envctl ps --all`"))?;
-            self.data_leases.push(lease);
+            self.data_leases.insert(id.clone(), lease);
             if requirement.preset == Preset::Postgres {
                 let password = requirement::password(&dir);
                 let password = password.map_err(|error| {
@@ -358,6 +377,14 @@ impl Project {
             message: format!("{} is not up", self.spec.name),
             hint: Some("`envctl up -d` starts it".to_owned()),
         }
+    }
+}
+
+fn at_rest(remembered: &UnitMemory) -> Option<Rest> {
+    match remembered {
+        UnitMemory { wanted: true, done: true, .. } => Some(Rest::Done),
+        UnitMemory { wanted: true, failed: true, .. } => Some(Rest::Failed),
+        _ => None,
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use envctl_supervisors::engine::{self, ChildView, Report};
+use envctl_supervisors::engine::{self, ChildView, Report, What};
 
 use super::attributes::port_views;
-use super::memory::{Memory, UnitMemory};
+use super::memory::{Memory, Of, UnitMemory};
 use super::reports::{self, Facts};
 use super::state::Project;
 use super::views::{self, Sources};
@@ -115,8 +115,8 @@ impl Project {
     /// Keeps what the next daemon must know.
     pub(super) fn remember(&self) {
         let Some(run) = self.run.as_ref().filter(|run| !run.closing) else { return };
-        let root = self.spec.root.clone();
-        let mut memory = Memory::new(root, &self.files, run.id.clone(), run.number, &self.capture);
+        let of = Of { key: self.places.key(), root: &self.spec.root, files: &self.files };
+        let mut memory = Memory::new(of, run.id.clone(), run.number, &self.capture);
         memory.set_ports(&self.ports.numbers());
         memory.units = self
             .engine
@@ -128,6 +128,7 @@ impl Project {
                 restarts: child.restarts,
                 ready: child.state == engine::ChildState::Ready,
                 done: child.state == engine::ChildState::Done,
+                failed: child.state == engine::ChildState::Failed,
             })
             .collect();
         if let Err(error) = memory.store(&self.memory_path()) {
@@ -142,6 +143,11 @@ impl Project {
             let facts = Facts { pid: unit.pid, restart: restarts };
             let run = self.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
             self.session.journal.append(&self.key, reports::event(run, report, facts));
+        }
+        if report.what == What::Removed
+            && let Some(log) = self.units.shift_remove(&report.id).and_then(|unit| unit.log)
+        {
+            log.actor().stop(None);
         }
     }
 }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use envctl_actors::log_stream::{Arguments, Limits, LogStream, LogStreamActor, PumpHandle};
 use envctl_actors::process::Processes;
+use envctl_actors::process::life::sweep;
 use envctl_actors::registry::{Address, Endpoint, Registration, Registry};
 use envctl_actors::unit::{Begin, UnitMessage, UnitReport};
 use envctl_supervisors::Name;
-use envctl_supervisors::engine::{Effect, Engine, Event, Options, TimerKey};
+use envctl_supervisors::engine::{ChildState, Effect, Engine, Event, Options, TimerKey};
 use envctl_supervisors::reason::{ExitReason, StartError};
 use envctl_supervisors::spec::Incarnation;
 use indexmap::IndexMap;
@@ -80,13 +81,15 @@ pub struct Project {
     pub(super) run: Option<Run>,
     pub(super) capture: Capture,
     pub(super) ports: HeldPorts,
-    pub(super) data_leases: Vec<DirLease>,
+    pub(super) data_leases: BTreeMap<Name, DirLease>,
     pub(super) attributes: Attributes,
     pub(super) passwords: BTreeMap<Name, String>,
     pub(super) units: IndexMap<Name, Unit>,
     pub(super) view: watch::Sender<ProjectView>,
     timers: BTreeMap<TimerKey, AbortHandle>,
     pub(super) waiting: Vec<Waiting>,
+    /// How many `down`s have been asked for.
+    pub(super) downs: u64,
     /// Requests that came while the last run was being closed; taken up when it is.
     pub(super) later: VecDeque<ProjectMessage>,
     pub(super) tasks: JoinSet<()>,
@@ -95,6 +98,8 @@ pub struct Project {
 /// Somebody who waits until units are down.
 #[derive(Debug)]
 pub struct Waiting {
+    /// Its number, to tell its deadline from another's.
+    pub number: u64,
     /// The units; empty: the whole run.
     pub units: Vec<Name>,
     /// Where the answer goes.
@@ -133,13 +138,14 @@ impl Project {
             run: None,
             capture: Capture::new(),
             ports: HeldPorts::default(),
-            data_leases: Vec::new(),
+            data_leases: BTreeMap::new(),
             attributes: Attributes::new(),
             passwords: BTreeMap::new(),
             units: IndexMap::new(),
             view: watch::Sender::new(view),
             timers: BTreeMap::new(),
             waiting: Vec::new(),
+            downs: 0,
             later: VecDeque::new(),
             tasks: JoinSet::new(),
         };
@@ -158,8 +164,18 @@ impl Project {
                 events.extend(self.carry_out(effect).await);
             }
         }
+        self.interrupt_starts();
         self.publish();
         self.answer_waiting();
+    }
+
+    /// A life that is being prepared has no process yet that the engine could ask to end; its actor can stop preparing.
+    fn interrupt_starts(&self) {
+        for child in self.engine.children().filter(|child| child.state == ChildState::Starting && child.leaving) {
+            if let Some(incarnation) = child.incarnation {
+                self.tell(&child.id, incarnation, UnitMessage::Stop);
+            }
+        }
     }
 
     /// A report from a unit's actor about one life.
@@ -185,7 +201,10 @@ impl Project {
             UnitReport::Exited { key, reason, escaped } => {
                 self.exited(id, incarnation, reason, escaped).await;
                 // Only now is the end remembered: until then heart keeps it for the next daemon.
-                return self.session.processes.release(key);
+                if let Some(key) = key {
+                    self.session.processes.release(key);
+                }
+                return;
             }
         };
         self.drive(event).await;
@@ -206,6 +225,8 @@ impl Project {
         let attached =
             unit.actor_failures <= ACTOR_FAILURES_MAX && self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok();
         if !attached {
+            // Nobody looks after its process any more: it goes before a successor comes.
+            sweep(&self.session.processes, &self.proof(&id, self.units[&id].pid)).await;
             let reason = ExitReason::Error(format!("its actor failed: {error}"));
             self.exited(id, incarnation, reason, Vec::new()).await;
         }
@@ -238,7 +259,8 @@ impl Project {
         self.run.as_ref().is_some_and(|run| run.closing)
     }
 
-    /// Makes the unit table fit the specification; known units stay as they are.
+    /// Makes the unit table fit the specification; known units stay as they are, and so do removed ones that the engine
+    /// has still to stop.
     pub fn set_units(&mut self) {
         let fifos = self.session.places.fifos(&self.places);
         let mut units = IndexMap::new();
@@ -249,6 +271,7 @@ impl Project {
             };
             units.insert(name.clone(), self.units.shift_remove(name).unwrap_or_else(fresh));
         }
+        units.extend(std::mem::take(&mut self.units).into_iter().filter(|(_, unit)| unit.actor.is_some()));
         self.units = units;
     }
 

@@ -106,8 +106,8 @@ pub enum ProjectMessage {
     Unit(Name, Incarnation, UnitReport),
     /// A timer has fired.
     Timer(TimerKey),
-    /// The time given to a `down` is over.
-    Overdue,
+    /// The time given to a `down`, by its number, is over.
+    Overdue(u64),
     /// What escaped the units of an ended run.
     Swept(Vec<(Name, Vec<u32>)>),
 }
@@ -157,7 +157,7 @@ impl Actor for ProjectActor {
             }
             ProjectMessage::Unit(id, incarnation, report) => project.reported(id, incarnation, report).await,
             ProjectMessage::Timer(key) => project.timer(key).await,
-            ProjectMessage::Overdue => project.overdue().await,
+            ProjectMessage::Overdue(number) => project.overdue(number).await,
             ProjectMessage::Swept(escaped) => project.swept(escaped).await,
         }
         Ok(())
@@ -184,7 +184,8 @@ pub(super) async fn spawn_actor(
     incarnation: Incarnation,
     begin: Begin,
 ) -> Result<ActorRef<UnitMessage>, StartError> {
-    let spec = project.spec.units.get(id).expect("invariant: the engine knows only units of the specification");
+    let unknown = || StartError { message: "find it in the configuration".to_owned(), hint: None, retry: false };
+    let spec = project.spec.units.get(id).ok_or_else(unknown)?;
     let args = unit_args(project, id, spec, incarnation, begin)?;
     let no_ports = IndexMap::new();
     let numbers = project.ports.numbers();
@@ -303,6 +304,12 @@ fn requirement_kind(
         hint: None,
         retry: false,
     })?;
+    let password = match (requirement.preset, project.passwords.get(id)) {
+        (Preset::Postgres, None) => {
+            return Err(StartError { message: "find its password".to_owned(), hint: None, retry: false });
+        }
+        (_, password) => password.cloned().unwrap_or_default(),
+    };
     let wanted = Wanted {
         preset: match requirement.preset {
             Preset::Postgres => PresetKind::Postgres,
@@ -311,7 +318,7 @@ fn requirement_kind(
         version: requirement.version.clone(),
         database,
         user,
-        password: project.passwords.get(id).cloned().unwrap_or_default(),
+        password,
         port,
         env: requirement_env(project, id, ports, base_env(&path, &data_dir, timezone.map(|value| value.as_os_str())))?,
         data_dir,

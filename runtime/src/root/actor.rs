@@ -82,6 +82,8 @@ pub enum RootMessage {
     Projects(RpcReplyPort<Vec<Project>>),
     /// Take over what an earlier daemon left.
     Recover(RpcReplyPort<()>),
+    /// The project in this directory, also if it still has to be taken over from an earlier daemon.
+    Find(PathBuf, RpcReplyPort<Result<Option<Project>, Refusal>>),
     /// A client has come (`true`) or gone.
     Client(bool),
     /// A project has come to rest.
@@ -108,6 +110,8 @@ struct RootActor;
 struct State {
     session: Session,
     projects: BTreeMap<PathBuf, Project>,
+    /// Runs of an earlier daemon that could not be taken over yet, because their configuration is broken.
+    orphans: BTreeMap<PathBuf, Memory>,
     clients: usize,
     idle_after: Option<Duration>,
     idle_timer: Option<AbortHandle>,
@@ -135,6 +139,11 @@ impl Root {
     /// All projects.
     pub async fn projects(&self) -> Result<Vec<Project>, Refusal> {
         self.ask(RootMessage::Projects).await
+    }
+
+    /// The project in this directory, also if it still has to be taken over from an earlier daemon.
+    pub async fn find(&self, root: PathBuf) -> Result<Option<Project>, Refusal> {
+        self.ask(|reply| RootMessage::Find(root, reply)).await?
     }
 
     /// Takes over what an earlier daemon left.
@@ -211,6 +220,7 @@ impl Actor for RootActor {
         let mut state = State {
             session,
             projects: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             clients: 0,
             idle_after,
             idle_timer: None,
@@ -236,6 +246,7 @@ impl Actor for RootActor {
                 state.recover(&myself).await;
                 let _ = reply.send(());
             }
+            RootMessage::Find(root, reply) => drop(reply.send(state.find(&myself, root).await)),
             RootMessage::Client(true) => {
                 state.clients += 1;
                 state.disarm_idle();
@@ -317,27 +328,47 @@ impl State {
             .await
             .map_err(|error| failed(error.to_string()))?;
         let project = Project { name, root: root.clone(), actor };
-        self.projects.insert(root, project.clone());
+        self.projects.insert(root.clone(), project.clone());
+        if let Some(memory) = self.orphans.remove(&root) {
+            take_over(&project, memory).await;
+        }
         Ok(project)
     }
 
+    async fn find(&mut self, myself: &ActorRef<RootMessage>, root: PathBuf) -> Result<Option<Project>, Refusal> {
+        if let Some(project) = self.projects.get(&root) {
+            return Ok(Some(project.clone()));
+        }
+        let Some(memory) = self.orphans.get(&root) else { return Ok(None) };
+        let files = memory.files();
+        let spec = load(&root, &files).map_err(|error| Refusal {
+            code: "config".to_owned(),
+            message: format!(
+                "an earlier daemon left units running here, and their configuration is broken now:\n{error}"
+            ),
+            hint: Some("correct it; then they can be asked about and stopped again".to_owned()),
+        })?;
+        self.project(myself, Arc::new(spec), files).await.map(Some)
+    }
+
     async fn recover(&mut self, myself: &ActorRef<RootMessage>) {
-        for (path, memory) in Memory::load_all(self.session.places.runtime_dir()) {
-            let loaded = load(&memory.root, &memory.files());
-            let spec = match loaded {
-                Ok(spec) => Arc::new(spec),
-                Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "a run cannot be taken over: its configuration is not valid");
-                    continue;
-                }
+        let memories = Memory::load_all(self.session.places.runtime_dir());
+        let known: Vec<String> = memories.iter().map(|(_, memory)| memory.key.clone()).collect();
+        for (path, memory) in memories {
+            let (root, files) = (memory.root.clone(), memory.files());
+            let loaded = load(&root, &files);
+            self.orphans.insert(root, memory);
+            let taken = match loaded {
+                Ok(spec) => self.project(myself, Arc::new(spec), files).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
             };
-            match self.project(myself, spec, memory.files()).await {
-                Ok(project) => {
-                    let (reply, done) = oneshot::channel();
-                    let _ = project.actor.cast(ProjectMessage::Recover(Box::new(memory), reply.into()));
-                    let _ = done.await;
-                }
-                Err(error) => tracing::error!(%error, "a run cannot be taken over"),
+            if let Err(error) = taken {
+                tracing::error!(path = %path.display(), error, "a run cannot be taken over yet");
+            }
+        }
+        for stray in self.session.processes.list().await {
+            if !known.contains(&stray.tag.project) {
+                self.session.processes.discard(stray.key);
             }
         }
     }
@@ -406,6 +437,13 @@ impl State {
             let _ = reply.send(processes.heart_pid().await);
         });
     }
+}
+
+async fn take_over(project: &Project, memory: Memory) {
+    let (reply, done) = oneshot::channel();
+    let _ = project.actor.cast(ProjectMessage::Recover(Box::new(memory), reply.into()));
+    // An error means that its actor is gone, which the root hears of anyway.
+    let _ = done.await;
 }
 
 /// Reads a project's configuration. Blocks for as long as a few small files take.

@@ -78,13 +78,14 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
     }
     let late = || LaunchError::Timeout(options.deadline);
     let _starting = timeout_at(until, lock_start(places.start_lock())).await.map_err(|_| late())??;
-    // Whoever held the lock before us has probably started it.
-    match Client::connect(&socket, ANSWER_WITHIN).await {
-        Err(ClientError::NotRunning { .. }) => {}
-        answered => return Ok(answered?),
-    }
-    if heart_lives(places) {
-        return revived(&socket, until).await.ok_or_else(late)?;
+    // Whoever held the lock before us has probably started it; or heart lives and is bringing it back, or it is ending.
+    loop {
+        match Client::connect(&socket, ANSWER_WITHIN).await {
+            Err(ClientError::NotRunning { .. }) if !heart_lives(places) => break,
+            Err(ClientError::NotRunning { .. }) if Instant::now() < until => tokio::time::sleep(REVIVE_RETRY).await,
+            Err(ClientError::NotRunning { .. }) => return Err(late()),
+            answered => return Ok(answered?),
+        }
     }
     let log_start = std::fs::metadata(places.daemon_log()).map_or(0, |meta| meta.len());
     let ready = spawn_heart(places, &options.program)?;
@@ -100,21 +101,10 @@ pub fn foreground_arguments(places: &Places, program: &Path) -> Vec<OsString> {
     Inner::new(places, program, true).to_args()
 }
 
-/// Whether a heart holds the session: then the daemon has just died, and heart is bringing it back.
+/// Whether a heart holds the session: then the daemon has just died and heart is bringing it back, or both are ending.
+/// There is nothing to wait on before the new daemon has made its socket, so this is asked again and again, for 10 ms.
 fn heart_lives(places: &Places) -> bool {
     matches!(super::lock(&places.heart_lock()), Err(super::SessionError::Locked(_)))
-}
-
-/// Waits for the daemon that heart brings back. The one place that asks again and again: there is nothing to wait on
-/// before the new daemon has made its socket.
-async fn revived(socket: &Path, until: Instant) -> Option<Result<Client, LaunchError>> {
-    while Instant::now() < until {
-        match Client::connect(socket, until - Instant::now()).await {
-            Err(ClientError::NotRunning { .. }) => tokio::time::sleep(REVIVE_RETRY).await,
-            answered => return Some(answered.map_err(LaunchError::from)),
-        }
-    }
-    None
 }
 
 async fn lock_start(path: PathBuf) -> Result<File, LaunchError> {

@@ -103,7 +103,8 @@ pub fn heart_main(args: Vec<OsString>) -> ExitCode {
         Err(error) => return told(&error.to_string()),
     };
     let command = DaemonCommand {
-        program: inner.program.clone(),
+        program: PathBuf::from("/proc/self/exe"),
+        name: inner.program.clone().into(),
         args: std::iter::once(OsString::from(DAEMON_SUBCOMMAND)).chain(inner.to_args()).collect(),
         env: Vec::new(),
         log: (!inner.foreground).then(|| places.daemon_log()),

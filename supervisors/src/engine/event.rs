@@ -113,8 +113,8 @@ pub enum Event {
         incarnation: Incarnation,
         /// Automatic restarts so far.
         restarts: u32,
-        /// It ended cleanly and needs no further life: it is done, and wanted so.
-        done: bool,
+        /// Where it had come to rest while it was wanted up; `None`: it had not, or is not wanted.
+        rest: Option<Rest>,
     },
     /// New specs. Unchanged children are untouched, changed ones restarted, removed ones stopped and then dropped, added
     /// ones down until they are started. Specs that [`super::Engine::check`] refuses change nothing.
@@ -122,6 +122,15 @@ pub enum Event {
         /// All specs, in order.
         specs: Vec<ChildSpec>,
     },
+}
+
+/// Where a child that is wanted up has come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It ended cleanly and needs no further life.
+    Done,
+    /// It was given up.
+    Failed,
 }
 
 /// Something to be done, in the order given.

@@ -28,7 +28,7 @@
 //! *Judged*: a clean end of a transient or temporary child is Done; any other end of a temporary one is Failed; the rest
 //! is charged to the budget and goes to Pending or Backoff, or to Failed when the budget is used up.
 //!
-//! `Restore` changes only children that do not live: it sets their numbers, and Done where that is what they were.
+//! `Restore` changes only children that do not live: it sets their numbers, and Done or Failed where that is what they were.
 //!
 //! | state | `Start` | `Stop` | `Restart` | `Kill` | `Adopt` |
 //! |---|---|---|---|---|---|
@@ -65,7 +65,7 @@ use std::mem;
 
 use indexmap::IndexMap;
 
-pub use event::{Effect, Event, Time, TimerKey, TimerKind};
+pub use event::{Effect, Event, Rest, Time, TimerKey, TimerKind};
 pub use order::SpecError;
 pub use report::{Cause, How, Limit, Report, What};
 pub use view::{ChildState, ChildView, Desired};

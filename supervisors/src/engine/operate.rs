@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::child::{Birth, Life, Next, Pending, State};
 use super::fall::Member;
 use super::strategy::Loss;
-use super::{Cause, Desired, Engine, How, What};
+use super::{Cause, Desired, Engine, How, Rest, What};
 use crate::spec::{ChildId, Condition, Incarnation};
 
 // === impl Engine ===
@@ -144,16 +144,16 @@ impl Engine {
         self.arm_life(at);
     }
 
-    pub(super) fn restore(&mut self, id: &ChildId, incarnation: Incarnation, restarts: u32, done: bool) {
+    pub(super) fn restore(&mut self, id: &ChildId, incarnation: Incarnation, restarts: u32, rest: Option<Rest>) {
         let Some((at, _, child)) = self.children.get_full_mut(id) else { return };
         if child.life().is_some() || child.removed {
             return;
         }
         child.lives = child.lives.max(incarnation.0);
         child.restarts = restarts;
-        if done {
+        if let Some(rest) = rest {
             child.desired = Desired::Up;
-            self.enter(at, State::Done);
+            self.enter(at, if rest == Rest::Done { State::Done } else { State::Failed });
         }
     }
 

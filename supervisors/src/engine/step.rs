@@ -18,7 +18,7 @@ impl Engine {
             Event::Stop { ids } => self.stop(&ids),
             Event::Restart { ids } => self.restart(&ids),
             Event::Kill { ids } => self.kill_leaving(&ids),
-            Event::Restore { id, incarnation, restarts, done } => self.restore(&id, incarnation, restarts, done),
+            Event::Restore { id, incarnation, restarts, rest } => self.restore(&id, incarnation, restarts, rest),
             Event::Adopt { id, incarnation, restarts, ready } => self.adopt(&id, incarnation, restarts, ready),
             Event::Replace { specs } => self.replace(specs),
             Event::Timer(key) => self.timer(&key),

@@ -32,6 +32,8 @@ struct Child {
     pid: u32,
     pidfd: OwnedFd,
     exit: Option<WaitStatus>,
+    /// Acknowledged before it had ended: nobody will ask again, so it is reaped as soon as it ends.
+    forsaken: bool,
     /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
     _fifos: [OwnedFd; 2],
 }
@@ -69,7 +71,11 @@ impl Children {
     pub fn ended(&mut self, key: Key) -> io::Result<Option<FromHeart>> {
         let Some(child) = self.held.get_mut(&key).filter(|child| child.exit.is_none()) else { return Ok(None) };
         child.exit = child::peek_exit(child.pid)?;
-        Ok(child.exit.map(|status| FromHeart::Exited { key, status }))
+        let Some(status) = child.exit else { return Ok(None) };
+        if child.forsaken {
+            self.acknowledge(key);
+        }
+        Ok(Some(FromHeart::Exited { key, status }))
     }
 
     /// Signals a process or its group. A process that is gone is no error: its end is on its way.
@@ -87,14 +93,17 @@ impl Children {
         }
     }
 
-    /// Reaps an ended process: from now on its number may be taken by another.
+    /// Reaps an ended process: from now on its number may be taken by another. One that has not ended yet is reaped then.
     pub fn acknowledge(&mut self, key: Key) {
-        if let Some(child) = self.held.get(&key).filter(|child| child.exit.is_some()) {
-            if let Err(error) = child::reap(child.pid) {
-                tracing::warn!(tag = child.tag, %error, "a process could not be reaped");
-            }
-            self.held.remove(&key);
+        let Some(child) = self.held.get_mut(&key) else { return };
+        if child.exit.is_none() {
+            child.forsaken = true;
+            return;
         }
+        if let Err(error) = child::reap(child.pid) {
+            tracing::warn!(tag = child.tag, %error, "a process could not be reaped");
+        }
+        self.held.remove(&key);
     }
 
     /// What is held, for a daemon's greeting.
@@ -129,9 +138,13 @@ impl Children {
             None => child::spawn(&plan(&order)?)?,
             Some(wanted) => self.spawn_stub(&order, wanted)?,
         };
-        // The child is ours and unreaped, so its number cannot have been taken by another.
-        let pidfd = child::pidfd_open(pid)?;
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None, _fifos: fifos });
+        // The child is ours and unreaped, so its number cannot have been taken by another. One that cannot be watched must
+        // not live on unseen.
+        let pidfd = child::pidfd_open(pid).inspect_err(|_| {
+            let _ = child::signal_group(pid, nix::libc::SIGKILL);
+            let _ = child::reap_blocking(pid);
+        })?;
+        self.held.insert(key, Child { tag, pid, pidfd, exit: None, forsaken: false, _fifos: fifos });
         Ok(pid)
     }
 

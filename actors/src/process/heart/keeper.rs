@@ -27,8 +27,10 @@ const COPY_FLOOR: i32 = 16;
 /// How the daemon is started.
 #[derive(Debug)]
 pub struct DaemonCommand {
-    /// The program.
+    /// What is executed. `/proc/self/exe` is this very build, also when its file has been replaced or removed.
     pub program: PathBuf,
+    /// The program's name, as its first argument.
+    pub name: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
     /// Its environment.
@@ -140,7 +142,7 @@ impl Keeper {
             child::c_string(&text)
         };
         Ok(Spawn {
-            argv: std::iter::once(Ok(program.clone())).chain(args).collect::<io::Result<_>>()?,
+            argv: std::iter::once(child::c_string(&self.command.name)).chain(args).collect::<io::Result<_>>()?,
             program,
             env: self.command.env.iter().map(entry).collect::<io::Result<_>>()?,
             dir: CString::from(c"/"),
@@ -159,7 +161,14 @@ mod tests {
     use super::*;
 
     fn keeper() -> Keeper {
-        let command = DaemonCommand { program: "/nowhere".into(), args: vec![], env: vec![], log: None, ready: None };
+        let command = DaemonCommand {
+            program: "/nowhere".into(),
+            name: "nowhere".into(),
+            args: vec![],
+            env: vec![],
+            log: None,
+            ready: None,
+        };
         Keeper::new(command)
     }
 

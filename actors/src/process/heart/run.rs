@@ -23,6 +23,11 @@ const TOKEN_CHILDREN: u64 = 16;
 /// Events taken from the kernel in one go; more are taken in the next.
 const EVENTS_MAX: usize = 64;
 
+/// Attempts to start a daemon that cannot be started, before heart gives up.
+const REVIVE_TRIES_MAX: u32 = 20;
+/// Pause between them, in milliseconds.
+const REVIVE_PAUSE_MS: u16 = 100;
+
 /// How heart ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -180,7 +185,10 @@ impl Heart {
                 process.keeper.forward(signal);
             }
         }
-        self.reap_orphans()
+        if let Err(error) = self.reap_orphans() {
+            tracing::warn!(%error, "orphans stay zombies until the next child ends");
+        }
+        Ok(())
     }
 
     /// Orphans of units become our children; they are reaped by number, never by "whoever has ended".
@@ -210,8 +218,21 @@ impl Heart {
                 tracing::error!("the daemon died too often; units are left as they are");
                 Ok(Flow::End(End::GaveUp))
             }
-            Some(Next::Restart) => self.start_daemon().map(|()| Flow::Go),
+            Some(Next::Restart) => self.revive(),
         }
+    }
+
+    /// Starts the daemon again; a machine out of memory or descriptors gets a little time.
+    fn revive(&mut self) -> io::Result<Flow> {
+        for _ in 0..REVIVE_TRIES_MAX {
+            match self.start_daemon() {
+                Ok(()) => return Ok(Flow::Go),
+                Err(error) => tracing::error!(%error, "the daemon cannot be started"),
+            }
+            // Nothing to poll: only the pause is wanted, in the one place where heart may not go on.
+            let _ = nix::poll::poll(&mut [], REVIVE_PAUSE_MS);
+        }
+        Ok(Flow::End(End::GaveUp))
     }
 
     fn start_daemon(&mut self) -> io::Result<()> {
