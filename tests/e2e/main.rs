@@ -20,5 +20,6 @@ mod reload;
 mod requirements;
 mod shop;
 mod singleton;
+mod takeover;
 mod trust;
 mod wire;
