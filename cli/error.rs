@@ -16,7 +16,7 @@ use crate::exit::Exit;
 /// A command's failure.
 #[derive(Debug)]
 pub(crate) struct CliError {
-    /// For programs: `usage`, `config`, `not-found`, `not-running`, `daemon`, `timeout`, `failed`, `io`.
+    /// For programs: `usage`, `config`, `not-found`, `not-running`, `daemon`, `timeout`, `failed`, `io`, `untrusted`.
     pub(crate) code: &'static str,
     /// What happened; may have several lines (rendered config errors).
     pub(crate) message: String,

@@ -283,6 +283,22 @@ fn h03_a_file_swapped_while_the_run_goes_down_is_what_the_next_up_starts() {
 }
 
 #[test]
+fn h03_a_file_changed_before_the_daemon_died_is_taken_over_by_the_next_up() {
+    let env = TestEnvironment::new();
+    let project = env.empty_project("project");
+    let (before, after) = (file(&[("a", 1, &[]), ("same", 1, &[])]), file(&[("a", 2, &[]), ("same", 1, &[])]));
+    before.write(&project);
+    project.up();
+    let old = converges(&env, &project, &before, 0);
+    after.write(&project);
+    proc::kill_hard(env.daemon_pid());
+    project.until("same", "taken over", |unit| unit["adopted"] == true);
+    assert_eq!(project.pid("a"), old["a"], "a file that nobody brought up changes nothing");
+    project.up();
+    assert_eq!(converges(&env, &project, &after, 0)["same"], old["same"]);
+}
+
+#[test]
 fn h03_random_changes_of_the_file_at_random_moments_converge_to_the_last_one() {
     let env = TestEnvironment::new();
     let project = env.empty_project("project");

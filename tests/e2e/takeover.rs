@@ -167,3 +167,17 @@ fn an_environment_that_is_taken_over_by_a_shell_does_not_make_it_part_of_the_uni
     let environment = project.envctl(&["env", "a", "--reveal"]).ok();
     assert!(!environment.stdout.contains("ENVCTL_RT_VARS"), "{environment}");
 }
+
+#[test]
+fn the_same_ports_are_tried_first_by_the_next_run_also_of_another_daemon() {
+    let env = TestEnvironment::new();
+    let project = env.project("[services.a]\ncmd = [\"FX\", \"listen\", \"${a.port}\"]\nport = 18500\n");
+    let taken = std::net::TcpListener::bind("127.0.0.1:18500");
+    project.up();
+    let port = project.port("a");
+    drop(taken);
+    project.down();
+    env.envctl(&["daemon", "stop"]).ok();
+    project.up();
+    assert_eq!(project.port("a"), port, "its URL changed without need");
+}

@@ -225,15 +225,19 @@ pub fn readiness_report(from: &Sources<'_>) -> Value {
     })
 }
 
-/// All five, each with its path.
+/// Those that are due, each with its path. The ports manifest of the last run stays while none is up: the next run tries the
+/// same ports first.
 pub fn all(from: &Sources<'_>, places: &ProjectPlaces) -> Vec<(PathBuf, Value)> {
-    vec![
+    let mut views = vec![
         (places.run_state(), run_state(from)),
         (places.runtime_map(), runtime_map(from)),
-        (places.ports_manifest(), ports_manifest(from)),
         (places.error_report(), error_report(from)),
         (places.readiness_report(), readiness_report(from)),
-    ]
+    ];
+    if from.project.run.is_some() {
+        views.push((places.ports_manifest(), ports_manifest(from)));
+    }
+    views
 }
 
 /// The bytes of a derived file: keys sorted whatever the JSON library was built with, so that two of them can be compared.

@@ -76,6 +76,8 @@ pub struct UnitMemory {
     pub incarnation: u32,
     /// Automatic restarts so far.
     pub restarts: u32,
+    /// What its present life was started with.
+    pub fingerprint: Option<String>,
     /// Whether it was ready.
     pub ready: bool,
     /// Whether it had ended and needs no further life.

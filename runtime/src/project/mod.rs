@@ -13,6 +13,7 @@ pub mod attributes;
 pub mod commands;
 mod ending;
 pub mod environment;
+pub mod fingerprint;
 pub mod memory;
 mod operate;
 pub mod ports;

@@ -1,7 +1,5 @@
 //! What operators ask of a project: up, down, start, stop, restart, signals, and what its next daemon asks after a death.
 
-use std::sync::Arc;
-
 use envctl_actors::process::Role;
 use envctl_actors::process::life::{end_strays, sweep};
 use envctl_actors::requirement;
@@ -14,6 +12,7 @@ use tokio::time::Instant;
 
 use super::attributes::attributes;
 use super::environment::capture_from_bytes;
+use super::fingerprint::fingerprint;
 use super::memory::{Memory, UnitMemory};
 use super::ports::Holder;
 use super::state::{Project, Run, Waiting};
@@ -220,6 +219,7 @@ impl Project {
             claimed.push(main.key);
             let incarnation = Incarnation(main.tag.incarnation);
             self.units[&id].pid = Some(main.pid);
+            self.units[&id].fingerprint.clone_from(&remembered.fingerprint);
             self.units[&id].adopted = true;
             let (restarts, ready) = (remembered.restarts, remembered.ready);
             if self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok() {
@@ -326,13 +326,11 @@ impl Project {
         self.publish();
     }
 
-    /// Units whose specification differs, in ways the engine does not see.
-    fn changed(&self, new: &Arc<ProjectSpec>) -> Vec<Name> {
+    /// Units whose present life was started with something else than this specification says.
+    fn changed(&self, new: &ProjectSpec) -> Vec<Name> {
         let differs = |(id, unit): (&Name, &UnitSpec)| {
-            let old = self.spec.units.get(id)?;
-            // The derived form is the comparison: specs hold regular expressions, which have no equality.
-            let same = format!("{:?}{:?}", unshift(old), self.spec.env) == format!("{:?}{:?}", unshift(unit), new.env);
-            (!same && old.child == unit.child).then(|| id.clone())
+            let started_with = self.units.get(id)?.fingerprint.as_ref()?;
+            (*started_with != fingerprint(new, unit)).then(|| id.clone())
         };
         new.units.iter().filter_map(differs).collect()
     }
@@ -385,25 +383,6 @@ fn at_rest(remembered: &UnitMemory) -> Option<Rest> {
         UnitMemory { wanted: true, done: true, .. } => Some(Rest::Done),
         UnitMemory { wanted: true, failed: true, .. } => Some(Rest::Failed),
         _ => None,
-    }
-}
-
-/// A unit without its place in the file: moving lines changes nothing.
-fn unshift(unit: &UnitSpec) -> impl std::fmt::Debug {
-    let env: Vec<_> = unit.env.iter().map(|(name, value)| (name.clone(), value.value.to_string())).collect();
-    let kind = match &unit.kind {
-        UnitKind::Service(program) | UnitKind::Task(program) => {
-            format!("{:?} {:?}", run_text(&program.run), program.dir)
-        }
-        UnitKind::Requirement(requirement) => format!("{requirement:?}"),
-    };
-    (env, kind, unit.ports.clone(), format!("{:?} {:?}", unit.ready, unit.alive), unit.stop_signal)
-}
-
-fn run_text(run: &crate::spec::Run) -> Vec<String> {
-    match run {
-        crate::spec::Run::Shell(line) => vec!["sh".to_owned(), line.clone()],
-        crate::spec::Run::Command(elements) => elements.iter().map(|element| element.value.to_string()).collect(),
     }
 }
 

@@ -123,6 +123,7 @@ impl Project {
             .children()
             .map(|child| UnitMemory {
                 name: child.id.to_string(),
+                fingerprint: self.units.get(&child.id).and_then(|unit| unit.fingerprint.clone()),
                 wanted: child.desired == engine::Desired::Up,
                 incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
                 restarts: child.restarts,

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::environment::Capture;
+use super::fingerprint::fingerprint;
 use super::memory::Files;
 use super::ports::HeldPorts;
 use super::supervisor::ProjectMessage;
@@ -361,6 +362,7 @@ impl Project {
         if begin == Begin::Spawn {
             // The pid of the life before is nobody's any more; the new one has none yet.
             self.units[id].pid = None;
+            self.units[id].fingerprint = self.spec.units.get(id).map(|unit| fingerprint(&self.spec, unit));
         }
         let actor = super::supervisor::spawn_actor(self, id, incarnation, begin).await?;
         self.units[id].actor = Some((incarnation, actor));

@@ -23,6 +23,8 @@ pub struct Unit {
     pub err: PathBuf,
     /// Its main process.
     pub pid: Option<u32>,
+    /// What its present life was started with.
+    pub fingerprint: Option<String>,
     /// When it entered its state, RFC 3339.
     pub since: String,
     /// The engine's time for `since`, to see a change.
@@ -50,6 +52,7 @@ impl Unit {
             out,
             err,
             pid: None,
+            fingerprint: None,
             since: now,
             since_engine: None,
             cause: None,
