@@ -18,6 +18,9 @@ use crate::process::sys::pipe;
 /// How long a stub may take to become its program; it does a few system calls.
 const STUB_MAX_MS: u16 = 5_000;
 
+/// How the envelope's variable begins (`runtime/src/vars` writes it; here it is only compared).
+const ENVELOPE: &[u8] = b"ENVCTL_RT_VARS=";
+
 /// What heart holds.
 #[derive(Debug)]
 pub struct Children {
@@ -32,6 +35,8 @@ struct Child {
     pid: u32,
     pidfd: OwnedFd,
     exit: Option<WaitStatus>,
+    /// The envelope it was started with, as it stands in its environment: its orphans carry the same.
+    envelope: Option<Vec<u8>>,
     /// Acknowledged before it had ended: nobody will ask again, so it is reaped as soon as it ends.
     forsaken: bool,
     /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
@@ -81,6 +86,9 @@ impl Children {
     /// Signals a process or its group. A process that is gone is no error: its end is on its way.
     pub fn signal(&self, key: Key, signal: i32, group: bool) {
         let Some(child) = self.held.get(&key) else { return };
+        if group && signal == nix::libc::SIGKILL && child.exit.is_some() {
+            self.kill_orphans(child);
+        }
         let sent = if group {
             child::signal_group(child.pid, signal)
         } else {
@@ -90,6 +98,22 @@ impl Children {
             sent.or_else(|error| if error.raw_os_error() == Some(nix::libc::ESRCH) { Ok(()) } else { Err(error) })
         {
             tracing::warn!(tag = child.tag, signal, %error, "a signal could not be sent");
+        }
+    }
+
+    /// Kills what left the session of a leader that has ended and so came to us: its successor finds its port free.
+    ///
+    /// Only what carries this very life's envelope; what has overwritten its environment is found when the unit stops.
+    fn kill_orphans(&self, leader: &Child) {
+        let Some(envelope) = &leader.envelope else { return };
+        for pid in own_children().into_iter().filter(|pid| !self.holds(*pid)) {
+            let Ok(pidfd) = child::pidfd_open(pid) else { continue };
+            // Read after the descriptor is open: it is this process's environment, not a successor's.
+            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if environ.split(|byte| *byte == 0).any(|entry| entry == envelope) {
+                tracing::info!(tag = leader.tag, pid, "an orphan of an ended life is killed");
+                let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+            }
         }
     }
 
@@ -133,6 +157,7 @@ impl Children {
 
     fn try_spawn(&mut self, order: Order) -> Result<u32, Failure> {
         let (tag, key) = (order.tag.clone(), order.key);
+        let envelope = order.env.iter().find(|entry| entry.starts_with(ENVELOPE)).map(|entry| entry.to_vec());
         let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
         let pid = match &order.stub {
             None => child::spawn(&plan(&order)?)?,
@@ -144,7 +169,7 @@ impl Children {
             let _ = child::signal_group(pid, nix::libc::SIGKILL);
             let _ = child::reap_blocking(pid);
         })?;
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None, forsaken: false, _fifos: fifos });
+        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, _fifos: fifos });
         Ok(pid)
     }
 
@@ -175,6 +200,13 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: None }
     }
+}
+
+/// The children of this thread, orphans that came to us among them (proc_pid_task(5)).
+pub fn own_children() -> Vec<u32> {
+    let path = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {

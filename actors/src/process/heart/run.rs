@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::children::Children;
+use super::children::{Children, own_children};
 use super::keeper::{DaemonCommand, Keeper, Next};
 use super::wire::{Connection, FromHeart, Key, ToHeart, VERSION};
 use crate::process::sys::child;
@@ -185,22 +185,18 @@ impl Heart {
                 process.keeper.forward(signal);
             }
         }
-        if let Err(error) = self.reap_orphans() {
-            tracing::warn!(%error, "orphans stay zombies until the next child ends");
-        }
+        self.reap_orphans();
         Ok(())
     }
 
     /// Orphans of units become our children; they are reaped by number, never by "whoever has ended".
-    fn reap_orphans(&mut self) -> io::Result<()> {
-        let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid()))?;
+    fn reap_orphans(&mut self) {
         let keeper = self.process.as_ref().map(|process| &process.keeper);
-        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+        for pid in own_children() {
             if !self.children.holds(pid) && !keeper.is_some_and(|keeper| keeper.is_daemon(pid)) {
                 let _ = child::reap(pid);
             }
         }
-        Ok(())
     }
 
     fn on_daemon(&mut self) -> io::Result<Flow> {
