@@ -30,6 +30,15 @@ struct Seen {
     desired: Desired,
 }
 
+/// What an observation brings.
+#[derive(Debug, Clone, Copy)]
+struct News {
+    /// The unit is elsewhere than before: its line in the block changes.
+    changed: bool,
+    /// Worth a plain line of its own.
+    matters: bool,
+}
+
 #[derive(Debug)]
 struct Block {
     lines: MultiProgress,
@@ -53,9 +62,10 @@ impl Progress {
     pub(crate) fn observe(&mut self, view: &ProjectView, units: &[String]) {
         for unit in view.units.iter().filter(|unit| units.contains(&unit.name)) {
             let line = self.line(unit);
-            let text = matters(self.seen.get(&unit.name), unit).then_some(line.as_str());
-            self.tell(unit, text, &line);
+            let before = self.seen.get(&unit.name);
             let seen = Seen { state: unit.state, incarnation: unit.incarnation, desired: unit.desired };
+            let news = News { changed: before != Some(&seen), matters: matters(before, unit) };
+            self.tell(unit, news, &line);
             self.seen.insert(unit.name.clone(), seen);
         }
     }
@@ -77,10 +87,10 @@ impl Progress {
         }
     }
 
-    fn tell(&mut self, unit: &UnitView, news: Option<&str>, line: &str) {
+    fn tell(&mut self, unit: &UnitView, news: News, line: &str) {
         let Some(block) = &mut self.block else {
-            if let Some(news) = news {
-                self.output.say(news);
+            if news.matters {
+                self.output.say(line);
             }
             return;
         };
@@ -89,7 +99,7 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        if news.is_some() {
+        if news.changed {
             bar.set_message(line.to_owned());
         }
         if at_rest(unit) {
@@ -137,11 +147,16 @@ fn at_rest(unit: &UnitView) -> bool {
 
 fn note(unit: &UnitView) -> Option<String> {
     match unit.state {
-        UnitState::Failed | UnitState::Backoff | UnitState::Pending | UnitState::Starting => unit.cause.clone(),
-        UnitState::Running | UnitState::Ready if unit.restarts > 0 => {
+        UnitState::Failed | UnitState::Backoff | UnitState::Pending => unit.cause.clone(),
+        UnitState::Starting | UnitState::Running | UnitState::Ready if unit.restarts > 0 => {
             unit.cause.as_ref().map(|cause| format!("started again: {cause}"))
         }
-        UnitState::Running | UnitState::Ready | UnitState::Stopping | UnitState::Stopped | UnitState::Done => None,
+        UnitState::Starting
+        | UnitState::Running
+        | UnitState::Ready
+        | UnitState::Stopping
+        | UnitState::Stopped
+        | UnitState::Done => None,
     }
 }
 
