@@ -107,3 +107,16 @@ fn every_file_of_the_house_says_what_it_is_for() {
         assert_absent("files without module documentation", &silent);
     }
 }
+
+/// `cargo run` in the README names no binary, and there are two: the product and the fixture.
+#[test]
+fn cargo_run_means_envctl() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("the README");
+    assert!(readme.contains("cargo run --release -- -C examples/quickstart up"), "the README's command changed");
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the manifest");
+    assert!(
+        manifest.lines().any(|line| line == "default-run = \"envctl\""),
+        "the README's command would not know what to run"
+    );
+}
