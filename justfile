@@ -20,7 +20,7 @@ test:
 
 # The documentation builds without a warning.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 
 # Licences, banned crates and sources, without the network; skipped where the tool is not installed.
 deny:

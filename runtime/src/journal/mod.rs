@@ -7,7 +7,7 @@
 //!
 //! `events` is the registry of kinds, `store` the one writer, `read` the tolerant reader, `views` the derived files, `why`
 //! the chain of causes, `actor` the shell round them. Everything but `events.jsonl` can be deleted and derived again.
-//! Secrets never enter: see [`events`]. Log lines never enter either: they are the log stream's.
+//! Secrets never enter: see [`mod@events`]. Log lines never enter either: they are the log stream's.
 
 pub mod actor;
 pub mod clock;
