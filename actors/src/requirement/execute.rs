@@ -240,12 +240,14 @@ fn remove_stale_lock(file: &Path, dir: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     let pid: Option<u32> = lock.lines().next().and_then(|line| line.trim().parse().ok());
-    let works_there = pid.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok());
     let real = fs::canonicalize(dir)?;
-    if works_there.is_some_and(|cwd| cwd == real) || !Path::new("/proc/self/cwd").exists() {
-        return Ok(());
-    }
-    fs::remove_file(file)
+    let is_stale = match pid.map(|pid| fs::read_link(format!("/proc/{pid}/cwd"))) {
+        None => true,
+        Some(Ok(cwd)) => cwd != real,
+        // Gone; but without /proc nobody could tell. Any other error (another account's process) is no proof of its death.
+        Some(Err(error)) => error.kind() == io::ErrorKind::NotFound && Path::new("/proc/self/cwd").exists(),
+    };
+    if is_stale { fs::remove_file(file) } else { Ok(()) }
 }
 
 fn check_data(label: &str, file: &Path, version: &str) -> Result<(), StartError> {

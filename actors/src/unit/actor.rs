@@ -58,6 +58,8 @@ pub struct State {
     running: Running,
     probes: Vec<ActorCell>,
     probe_restarts: u32,
+    /// Whether this life has been ready once.
+    been_ready: bool,
     /// The life, and what it needs done; ended with the actor. The process is not: it is the table's.
     tasks: JoinSet<()>,
 }
@@ -84,7 +86,17 @@ impl<K: Kind> Actor for UnitActor<K> {
         let mut tasks = JoinSet::new();
         tasks.spawn(run_life(args.clone(), kind, stages, myself));
         let running = Running { asked: Vec::new(), after_ready: None };
-        Ok(State { args, stage, key: None, pid: None, running, probes: Vec::new(), probe_restarts: 0, tasks })
+        Ok(State {
+            args,
+            stage,
+            key: None,
+            pid: None,
+            running,
+            probes: Vec::new(),
+            probe_restarts: 0,
+            been_ready: false,
+            tasks,
+        })
     }
 
     async fn handle(
@@ -111,8 +123,8 @@ impl<K: Kind> Actor for UnitActor<K> {
                 state.report(UnitReport::Exited { key: state.key, reason, escaped });
                 myself.stop(None);
             }
-            UnitMessage::Probed(purpose, event) => state.probed(&myself, purpose, event),
-            UnitMessage::AfterReady(Ok(())) => state.report(UnitReport::Ready),
+            UnitMessage::Probed(purpose, event) => state.probed(&myself, purpose, event).await,
+            UnitMessage::AfterReady(Ok(())) => state.ready(&myself).await,
             UnitMessage::AfterReady(Err(error)) => state.report(UnitReport::LivenessLost(error)),
         }
         Ok(())
@@ -130,8 +142,14 @@ impl<K: Kind> Actor for UnitActor<K> {
             state.probes.retain(|other| other.get_id() != probe.get_id());
             state.probe_restarts += 1;
             if state.probe_restarts <= PROBE_RESTARTS_MAX && *state.stage.borrow() == Stage::Run {
+                let ready = state.been_ready;
                 state.stop_probes();
-                state.start_probes(&myself).await;
+                if state.asks(Purpose::Ready) {
+                    state.start_probes(&myself, Purpose::Ready).await;
+                }
+                if ready || !state.asks(Purpose::Ready) {
+                    state.start_probes(&myself, Purpose::Alive).await;
+                }
             }
         }
         Ok(())
@@ -159,13 +177,15 @@ impl State {
         (self.pid, self.key, self.running) = (Some(pid), Some(key), running);
         self.report(UnitReport::Spawned { pid });
         if *self.stage.borrow() == Stage::Run {
-            self.start_probes(myself).await;
+            // Whether it is alive is asked once it has been ready: a slow start is the readiness deadline's business.
+            let first = if self.asks(Purpose::Ready) { Purpose::Ready } else { Purpose::Alive };
+            self.start_probes(myself, first).await;
         }
     }
 
     /// Spawning a probe actor only builds its state: nothing is waited for.
-    async fn start_probes(&mut self, myself: &ActorRef<UnitMessage>) {
-        for asked in self.running.asked.clone() {
+    async fn start_probes(&mut self, myself: &ActorRef<UnitMessage>, purpose: Purpose) {
+        for asked in self.running.asked.clone().into_iter().filter(|asked| asked.purpose == purpose) {
             if let Probe::Log(pattern) = asked.probe {
                 self.await_line(myself, pattern);
                 continue;
@@ -202,13 +222,25 @@ impl State {
         }
     }
 
-    fn probed(&mut self, myself: &ActorRef<UnitMessage>, purpose: Purpose, event: ProbeEvent) {
+    fn asks(&self, purpose: Purpose) -> bool {
+        self.running.asked.iter().any(|asked| asked.purpose == purpose)
+    }
+
+    /// Reports readiness; from the first time on it is also asked whether the unit is alive.
+    async fn ready(&mut self, myself: &ActorRef<UnitMessage>) {
+        self.report(UnitReport::Ready);
+        if !std::mem::replace(&mut self.been_ready, true) && *self.stage.borrow() == Stage::Run {
+            self.start_probes(myself, Purpose::Alive).await;
+        }
+    }
+
+    async fn probed(&mut self, myself: &ActorRef<UnitMessage>, purpose: Purpose, event: ProbeEvent) {
         if *self.stage.borrow() != Stage::Run {
             return;
         }
         match (purpose, event) {
             (_, ProbeEvent::Ready) => match self.running.after_ready.take() {
-                None => self.report(UnitReport::Ready),
+                None => self.ready(myself).await,
                 Some(work) => {
                     let myself = myself.clone();
                     self.tasks.spawn(async move { drop(myself.cast(UnitMessage::AfterReady(work.await))) });
@@ -261,7 +293,8 @@ async fn begin<K: Kind>(
         biased;
         prepared = kind.prepare(args.clone()) => prepared?,
         Ok(_) = stage.wait_for(|stage| *stage >= Stage::Ask) => {
-            return Err(StartError { retry: false, ..failed("start: it was stopped while it was being prepared".to_owned()) });
+            // Worth another try: whether there is one, the supervisor knows that asked for the stop.
+            return Err(failed("start: it was stopped while it was being prepared".to_owned()));
         }
     };
     let (out, err) = (args.out.clone(), args.err.clone());

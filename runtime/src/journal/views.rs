@@ -164,15 +164,22 @@ pub fn ports_manifest(from: &Sources<'_>) -> Value {
     })
 }
 
-/// The ports in the manifest at `path`, by unit and name: a preference for the next run, never more than that. `None` if the
-/// file is not there or cannot be understood.
-pub fn last_ports(path: &Path) -> Option<BTreeMap<Name, IndexMap<Name, u16>>> {
+/// The ports in the manifest at `path`, by unit and name, of those wishes that are still the same: a preference for the next
+/// run, never more than that. `None` if the file is not there or cannot be understood.
+pub fn last_ports(
+    path: &Path,
+    wish: impl Fn(&Name, &Name) -> Option<u16>,
+) -> Option<BTreeMap<Name, IndexMap<Name, u16>>> {
     let manifest: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     let mut ports: BTreeMap<Name, IndexMap<Name, u16>> = BTreeMap::new();
     for (key, entry) in manifest["projects"][0]["ports"].as_object()? {
         let (unit, port) = key.split_once('.').unwrap_or((key, "port"));
         let number = entry["final"].as_u64().and_then(|number| u16::try_from(number).ok());
         let (Ok(unit), Ok(port), Some(number)) = (Name::new(unit), Name::new(port), number) else { continue };
+        let same = wish(&unit, &port).is_some_and(|wish| entry["requested"].as_u64() == Some(wish.into()));
+        if !same {
+            continue;
+        }
         ports.entry(unit).or_default().insert(port, number);
     }
     Some(ports)

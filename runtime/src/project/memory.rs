@@ -20,6 +20,8 @@ use crate::journal::{Durability, atomic_write};
 const VERSION: u32 = 1;
 /// The files' extension.
 const EXTENSION: &str = "run";
+/// The extension of those that cannot be read.
+const SET_ASIDE: &str = "bad";
 
 /// A run, as the next daemon finds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,18 +113,21 @@ impl Memory {
         atomic_write(path, &bytes, Durability::Unsynced)
     }
 
-    /// Everything remembered in a runtime directory. What cannot be understood is set aside and told.
-    pub fn load_all(runtime_dir: &Path) -> Vec<(PathBuf, Self)> {
+    /// Everything remembered in a runtime directory, and whether all of it could be read. What could not is set aside.
+    pub fn load_all(runtime_dir: &Path) -> (Vec<(PathBuf, Self)>, bool) {
+        let mut whole = true;
         let entries = fs::read_dir(runtime_dir.join("projects")).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
         let load = |path: PathBuf| match Self::load(&path) {
             Ok(memory) => Some((path, memory)),
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "what an earlier daemon left cannot be read");
+                tracing::error!(path = %path.display(), %error, "what an earlier daemon left cannot be read: set aside");
+                whole = false;
+                let _ = fs::rename(&path, path.with_extension(SET_ASIDE));
                 None
             }
         };
-        paths.filter_map(load).collect()
+        (paths.filter_map(load).collect(), whole)
     }
 
     /// The files it was configured by.

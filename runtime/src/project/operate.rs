@@ -20,6 +20,7 @@ use super::supervisor::{Answer, DownOrder, ProjectMessage, UpOrder, environment}
 use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
 use crate::journal::events::EventKind;
 use crate::journal::new_run_id;
+use crate::journal::views::Facts;
 use crate::leases::{LeaseOwner, lease_dir};
 use crate::nearest::nearest;
 use crate::spec::{Preset, ProjectSpec, UnitKind, UnitSpec};
@@ -187,6 +188,7 @@ impl Project {
             for held in self.session.processes.list().await.iter().filter(|held| held.tag.project == key) {
                 self.session.processes.discard(held.key);
             }
+            let _ = std::fs::remove_file(self.memory_path());
             return self.abandon();
         }
         let names: Vec<String> = memory.units.iter().map(|unit| unit.name.clone()).collect();
@@ -198,7 +200,7 @@ impl Project {
     async fn adopt(&mut self, memory: &Memory) {
         let held = self.session.processes.list().await;
         let key = self.places.key();
-        let (mut rest, mut claimed) = (Vec::new(), Vec::new());
+        let (mut rest, mut claimed, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
         for remembered in &memory.units {
             let Ok(id) = Name::new(&remembered.name) else { continue };
             if !self.spec.units.contains_key(&id) {
@@ -223,12 +225,21 @@ impl Project {
             self.units[&id].adopted = true;
             let (restarts, ready) = (remembered.restarts, remembered.ready);
             if self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok() {
+                if !remembered.wanted {
+                    unwanted.push(id.clone());
+                }
                 self.drive(Event::Adopt { id, incarnation, restarts, ready }).await;
             }
         }
         // Steps and probes of the daemon that died, units that are no longer configured, lives before the last.
         for forgotten in held.iter().filter(|held| held.tag.project == key && !claimed.contains(&held.key)) {
             self.session.processes.discard(forgotten.key);
+        }
+        // What was on its way down goes on going down.
+        if memory.units.iter().all(|unit| !unit.wanted) {
+            self.drive(Event::Stop { ids: Vec::new() }).await;
+        } else if !unwanted.is_empty() {
+            self.drive(Event::Stop { ids: unwanted }).await;
         }
         if !rest.is_empty() {
             self.clear_strays(&rest).await;
@@ -255,6 +266,11 @@ impl Project {
 
     /// Ports, data directories, attributes, logs: everything a run needs before its first process.
     async fn equip(&mut self) -> Result<(), Refusal> {
+        let facts = Facts::of(&self.spec, &self.places);
+        // The derived files name what the configuration says now; that the journal is open already was seen at the start.
+        if let Err(error) = self.session.journal.open(&self.places, facts).await {
+            tracing::warn!(%error, "the derived files may tell of an older configuration");
+        }
         let before = self.last_ports();
         let holder = self.holder();
         let leased = self.ports.lease(&self.spec, &self.session.leases.clone(), &holder, &before);
@@ -366,7 +382,8 @@ impl Project {
 
     /// The ports of the last run, from its manifest: the same URLs again where they are free.
     fn last_ports(&self) -> super::attributes::Ports {
-        crate::journal::views::last_ports(&self.places.ports_manifest()).unwrap_or_default()
+        let wish = |unit: &Name, port: &Name| Some(self.spec.units.get(unit)?.ports.get(port)?.base);
+        crate::journal::views::last_ports(&self.places.ports_manifest(), wish).unwrap_or_default()
     }
 
     fn not_up(&self) -> Refusal {

@@ -12,7 +12,14 @@ use crate::spec::{PortWish, ProjectSpec};
 /// The ports a run holds. Dropping it gives them back.
 #[derive(Debug, Default)]
 pub struct HeldPorts {
-    leases: BTreeMap<(Name, Name), PortLease>,
+    leases: BTreeMap<(Name, Name), Held>,
+}
+
+/// A lease and the wish it was made for.
+#[derive(Debug)]
+struct Held {
+    lease: PortLease,
+    wish: PortWish,
 }
 
 /// Whose leases they are.
@@ -37,23 +44,25 @@ impl HeldPorts {
     ) -> Result<Vec<(Name, Name, u16)>, LeaseError> {
         let mut new = Vec::new();
         for (unit, name, wish) in wishes(spec) {
-            if self.leases.contains_key(&(unit.clone(), name.clone())) {
+            let key = (unit.clone(), name.clone());
+            if self.leases.get(&key).is_some_and(|held| held.wish == wish) {
                 continue;
             }
+            self.leases.remove(&key);
             let preferred = before.get(unit).and_then(|ports| ports.get(name)).copied();
             let lease = leases.lease_port(wish, &owner(holder, unit, name), preferred)?;
             new.push((unit.clone(), name.clone(), lease.port()));
-            self.leases.insert((unit.clone(), name.clone()), lease);
+            self.leases.insert(key, Held { lease, wish });
         }
         Ok(new)
     }
 
     /// Takes the ports of a run over from a daemon that died; its units listen on them already.
     pub fn readopt(&mut self, spec: &ProjectSpec, leases: &Leases, holder: &Holder, before: &Ports) {
-        for (unit, name, _) in wishes(spec) {
+        for (unit, name, wish) in wishes(spec) {
             let Some(port) = before.get(unit).and_then(|ports| ports.get(name)) else { continue };
             match leases.readopt_port(*port, &owner(holder, unit, name)) {
-                Ok(lease) => drop(self.leases.insert((unit.clone(), name.clone()), lease)),
+                Ok(lease) => drop(self.leases.insert((unit.clone(), name.clone()), Held { lease, wish })),
                 Err(error) => tracing::warn!(%unit, port, %error, "a port could not be taken over"),
             }
         }
@@ -62,11 +71,16 @@ impl HeldPorts {
     /// The numbers.
     pub fn numbers(&self) -> Ports {
         let mut ports = Ports::new();
-        for ((unit, name), lease) in &self.leases {
+        for ((unit, name), Held { lease, .. }) in &self.leases {
             let of_unit: &mut IndexMap<Name, u16> = ports.entry(unit.clone()).or_default();
             of_unit.insert(name.clone(), lease.port());
         }
         ports
+    }
+
+    /// Gives back what a unit holds.
+    pub fn forget(&mut self, unit: &Name) {
+        self.leases.retain(|(holder, _), _| holder != unit);
     }
 
     /// Gives everything back.

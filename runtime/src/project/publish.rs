@@ -145,10 +145,12 @@ impl Project {
             let run = self.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
             self.session.journal.append(&self.key, reports::event(run, report, facts));
         }
-        if report.what == What::Removed
-            && let Some(log) = self.units.shift_remove(&report.id).and_then(|unit| unit.log)
-        {
-            log.actor().stop(None);
+        if report.what == What::Removed {
+            self.ports.forget(&report.id);
+            self.data_leases.remove(&report.id);
+            if let Some(log) = self.units.shift_remove(&report.id).and_then(|unit| unit.log) {
+                log.actor().stop(None);
+            }
         }
     }
 }

@@ -272,7 +272,13 @@ impl Project {
             };
             units.insert(name.clone(), self.units.shift_remove(name).unwrap_or_else(fresh));
         }
-        units.extend(std::mem::take(&mut self.units).into_iter().filter(|(_, unit)| unit.actor.is_some()));
+        for (name, unit) in std::mem::take(&mut self.units) {
+            match &unit.log {
+                _ if unit.actor.is_some() => drop(units.insert(name, unit)),
+                Some(log) => log.actor().stop(None),
+                None => {}
+            }
+        }
         self.units = units;
     }
 
@@ -301,15 +307,20 @@ impl Project {
         };
         let opened =
             futures::future::join_all(self.units.iter().filter(|(_, unit)| unit.log.is_none()).map(open)).await;
+        let mut refused = None;
+        // All that could be opened are kept before the first refusal is told: one that is forgotten holds its log for ever.
         for (name, opened) in opened {
-            let (actor, _) = opened.map_err(|error| Refusal {
+            let opened = opened.map_err(|error| Refusal {
                 code: "failed".to_owned(),
                 message: format!("open the log of {name}: {error}"),
                 hint: Some("`envctl show-state` prints the paths; `df` and their permissions tell the rest".to_owned()),
-            })?;
-            self.units[&name].log = Some(LogStream::new(actor));
+            });
+            match opened {
+                Ok((actor, _)) => self.units[&name].log = Some(LogStream::new(actor)),
+                Err(refusal) => refused = Some(refusal),
+            }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     fn make_runtime_dirs(&self) -> std::io::Result<()> {

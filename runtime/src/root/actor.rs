@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envctl_actors::log_stream::Pump;
-use envctl_actors::process::Processes;
+use envctl_actors::process::end::gone;
+use envctl_actors::process::identity::Identity;
+use envctl_actors::process::{Processes, Scope};
 use envctl_actors::registry::Registry;
 use envctl_supervisors::Name;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
@@ -24,6 +26,9 @@ use crate::project::memory::{Files, Memory};
 use crate::project::state::Session;
 use crate::project::supervisor::{DownOrder, ProjectActor, ProjectArgs, ProjectMessage};
 use crate::spec::ProjectSpec;
+
+/// How long the processes of a run that nobody could take over have to end in order.
+const ORPHANS_GRACE: Duration = Duration::from_secs(5);
 
 /// The root as others use it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -73,6 +78,14 @@ pub struct Project {
     pub actor: ActorRef<ProjectMessage>,
 }
 
+/// A run of an earlier daemon that could not be taken over yet.
+#[derive(Debug)]
+struct Orphan {
+    /// The file it is remembered in.
+    path: PathBuf,
+    memory: Memory,
+}
+
 /// What the root is told.
 #[derive(Debug)]
 pub enum RootMessage {
@@ -111,7 +124,7 @@ struct State {
     session: Session,
     projects: BTreeMap<PathBuf, Project>,
     /// Runs of an earlier daemon that could not be taken over yet, because their configuration is broken.
-    orphans: BTreeMap<PathBuf, Memory>,
+    orphans: BTreeMap<PathBuf, Orphan>,
     clients: usize,
     idle_after: Option<Duration>,
     idle_timer: Option<AbortHandle>,
@@ -329,8 +342,8 @@ impl State {
             .map_err(|error| failed(error.to_string()))?;
         let project = Project { name, root: root.clone(), actor };
         self.projects.insert(root.clone(), project.clone());
-        if let Some(memory) = self.orphans.remove(&root) {
-            take_over(&project, memory).await;
+        if let Some(orphan) = self.orphans.remove(&root) {
+            take_over(&project, orphan.memory).await;
         }
         Ok(project)
     }
@@ -339,8 +352,8 @@ impl State {
         if let Some(project) = self.projects.get(&root) {
             return Ok(Some(project.clone()));
         }
-        let Some(memory) = self.orphans.get(&root) else { return Ok(None) };
-        let files = memory.files();
+        let Some(orphan) = self.orphans.get(&root) else { return Ok(None) };
+        let files = orphan.memory.files();
         let spec = load(&root, &files).map_err(|error| Refusal {
             code: "config".to_owned(),
             message: format!(
@@ -352,12 +365,12 @@ impl State {
     }
 
     async fn recover(&mut self, myself: &ActorRef<RootMessage>) {
-        let memories = Memory::load_all(self.session.places.runtime_dir());
+        let (memories, whole) = Memory::load_all(self.session.places.runtime_dir());
         let known: Vec<String> = memories.iter().map(|(_, memory)| memory.key.clone()).collect();
         for (path, memory) in memories {
             let (root, files) = (memory.root.clone(), memory.files());
             let loaded = load(&root, &files);
-            self.orphans.insert(root, memory);
+            self.orphans.insert(root, Orphan { path: path.clone(), memory });
             let taken = match loaded {
                 Ok(spec) => self.project(myself, Arc::new(spec), files).await.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
@@ -367,7 +380,8 @@ impl State {
             }
         }
         for stray in self.session.processes.list().await {
-            if !known.contains(&stray.tag.project) {
+            // Whose memory cannot be read may be anybody: then nobody is taken for a stray.
+            if whole && !known.contains(&stray.tag.project) {
                 self.session.processes.discard(stray.key);
             }
         }
@@ -391,7 +405,8 @@ impl State {
     }
 
     fn check_idle(&mut self, myself: &ActorRef<RootMessage>) {
-        if self.clients > 0 || self.shutdown.is_some() {
+        // Runs that wait for their configuration to be corrected live, and nobody else looks after them.
+        if self.clients > 0 || self.shutdown.is_some() || !self.orphans.is_empty() {
             return;
         }
         let (myself, projects) = (myself.clone(), self.projects.values().cloned().collect::<Vec<_>>());
@@ -411,6 +426,8 @@ impl State {
             return waiting.push(reply);
         }
         self.shutdown = Some(vec![reply]);
+        let orphans = std::mem::take(&mut self.orphans).into_values().collect();
+        let processes = self.session.processes.clone();
         let (myself, projects) = (myself.clone(), self.projects.values().cloned().collect::<Vec<_>>());
         self.tasks.spawn(async move {
             let downs = futures::future::join_all(projects.iter().map(|project| async {
@@ -420,6 +437,7 @@ impl State {
                 answer.await.ok().and_then(Result::ok)
             }));
             let replies = downs.await.into_iter().flatten().collect();
+            end_orphans(&processes, orphans).await;
             let _ = myself.cast(RootMessage::Down(replies));
         });
     }
@@ -436,6 +454,24 @@ impl State {
         self.tasks.spawn(async move {
             let _ = reply.send(processes.heart_pid().await);
         });
+    }
+}
+
+/// Ends the processes of runs that nobody could take over: asks first, then kills.
+async fn end_orphans(processes: &Processes, orphans: Vec<Orphan>) {
+    let held = processes.list().await;
+    let is_orphan = |project: &str| orphans.iter().any(|orphan| orphan.memory.key == project);
+    let mine: Vec<_> = held.iter().filter(|held| is_orphan(&held.tag.project)).collect();
+    for held in &mine {
+        processes.signal(held.key, nix::libc::SIGTERM, Scope::Group);
+    }
+    gone(mine.iter().filter_map(|held| Identity::of(held.pid)).collect(), ORPHANS_GRACE).await;
+    for held in mine {
+        processes.discard(held.key);
+    }
+    for orphan in orphans {
+        // The run is over: the next daemon must not begin it anew.
+        let _ = std::fs::remove_file(orphan.path);
     }
 }
 

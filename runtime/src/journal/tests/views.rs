@@ -119,14 +119,17 @@ fn the_map_of_a_scope_names_units_by_their_worktree() {
 fn the_ports_of_a_manifest_can_be_asked_for_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ports_manifest.json");
-    assert_eq!(views::last_ports(&path), None);
+    assert_eq!(views::last_ports(&path, |_, _| Some(8000)), None);
     let admin = PortView { name: "admin".to_owned(), port: 9001, url: "http://localhost:9001".to_owned() };
     let mut two = api(UnitState::Ready);
     two.ports.push(admin);
     with(vec![two], |from| {
         let bytes = views::to_bytes(&views::ports_manifest(from));
         crate::journal::atomic_write(&path, &bytes, crate::journal::Durability::Unsynced).unwrap();
-        let ports = views::last_ports(&path).unwrap();
-        assert_eq!((ports["api"]["port"], ports["api"]["admin"]), (8001, 9001));
+        let wanted = |unit: &Name, port: &Name| from.facts.units.get(unit.as_str())?.wanted.get(port.as_str()).copied();
+        let ports = views::last_ports(&path, wanted).unwrap();
+        assert_eq!(ports["api"]["port"], 8001);
+        let others = views::last_ports(&path, |_, _| Some(1)).unwrap();
+        assert!(others.is_empty(), "a port of another wish is no preference: {others:?}");
     });
 }
