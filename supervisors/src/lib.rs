@@ -8,6 +8,7 @@
 pub mod engine;
 pub mod name;
 pub mod reason;
+pub mod shell;
 pub mod spec;
 
 pub use name::{Name, NameError};

@@ -222,3 +222,34 @@ fn a_unit_without_a_probe_is_running_and_counts_as_healthy() {
     assert_eq!((&unit["state"], &unit["ready"]), (&json!("running"), &json!(true)), "{unit:#}");
     project.envctl(&["ps", "--check"]).ok();
 }
+
+#[test]
+fn a_slow_starter_is_not_asked_whether_it_is_alive_before_it_has_been_ready() {
+    let env = TestEnvironment::new();
+    let project = env.project(
+        r#"
+        [services.slow]
+        sh = "sleep 1.5; echo up; exec sleep 1000"
+        ready = { log = "^up$", within = "20s" }
+        alive = { exec = ["false"], every = "100ms", failures = 2 }
+        unstable = 3
+        backoff = { base = "50ms", max = "50ms" }
+    "#,
+    );
+    project.envctl(&["up", "-d", "--wait", "--wait-timeout", "20s"]).ok();
+    let unit = project.unit("slow");
+    assert_eq!(unit["incarnation"], 1, "ended before it could be ready: {unit:#}");
+}
+
+#[test]
+fn another_wish_for_a_port_is_another_lease_at_once() {
+    let env = TestEnvironment::new();
+    let toml = |base: u16| format!("[services.a]\ncmd = [\"FX\", \"listen\", \"${{a.port}}\"]\nport = {base}\n");
+    let project = env.project(&toml(18610));
+    project.up();
+    let before = project.port("a");
+    project.write("envctl.toml", toml(18650).replace("FX", env!("CARGO_BIN_EXE_envctl-fixture")));
+    project.up();
+    let after = project.port("a");
+    assert!((18610..18650).contains(&before) && (18650..18700).contains(&after), "{before} then {after}");
+}

@@ -181,3 +181,33 @@ fn the_same_ports_are_tried_first_by_the_next_run_also_of_another_daemon() {
     project.up();
     assert_eq!(project.port("a"), port, "its URL changed without need");
 }
+
+#[test]
+fn a_stop_that_was_under_way_goes_on() {
+    let env = TestEnvironment::new();
+    let project = env.project(
+        "[services.slow]\ncmd = [\"FX\", \"slow-term\", \"1200\"]\nstop = { grace = \"20s\" }\nready = { log = \".\" }\n\
+         [services.other]\nsh = \"exec sleep 1000\"\n",
+    );
+    project.envctl(UP_WAIT).ok();
+    project.envctl(&["stop", "slow"]).ok();
+    kill_daemon(&env);
+    let unit = project.until_state("slow", "stopped");
+    assert_eq!((&unit["desired"], &unit["incarnation"]), (&json!("down"), &json!(1)), "{unit:#}");
+    assert_eq!(project.state("other"), "running");
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_ended_with_the_daemon() {
+    let env = TestEnvironment::new();
+    let toml = "[services.a]\nsh = \"exec sleep 1000\"\n";
+    let project = env.project(toml);
+    project.envctl(UP_WAIT).ok();
+    let pid = project.pid("a");
+    project.write("envctl.toml", "x = [");
+    kill_daemon(&env);
+    env.envctl(&["daemon", "stop"]).ok();
+    until(STATE_DEADLINE, "its end", || if proc::alive(pid) { Err(pid) } else { Ok(()) });
+    project.write("envctl.toml", toml);
+    assert_eq!(project.state("a"), "stopped", "the next daemon began the run anew");
+}

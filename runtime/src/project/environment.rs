@@ -123,16 +123,21 @@ pub fn capture_from_bytes(pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -
     pairs.into_iter().map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value))).collect()
 }
 
-/// The value as it may be shown: masked if its name or origin says that it is secret, URLs without their password.
+/// The value as it may be shown. A variable with a telling name is masked whole; of other values the user information of
+/// every URL, and a secret attribute that has none is masked whole.
 pub fn mask(name: &str, value: &str, secret: bool) -> String {
     let name = name.to_ascii_uppercase();
-    if let Some(url) = mask_userinfo(value) {
-        return url;
+    if value.is_empty() {
+        return String::new();
     }
-    if !value.is_empty() && (secret || SECRET_WORDS.iter().any(|word| name.contains(word))) {
+    if SECRET_WORDS.iter().any(|word| name.contains(word)) {
         return MASK.to_owned();
     }
-    value.to_owned()
+    match mask_userinfo(value) {
+        Some(masked) => masked,
+        None if secret => MASK.to_owned(),
+        None => value.to_owned(),
+    }
 }
 
 /// Where a value came from, in words.
@@ -145,13 +150,28 @@ pub fn describe(origin: &Origin) -> String {
     }
 }
 
-/// `scheme://user:password@host` → `scheme://user:********@host`.
+/// `scheme://user:password@host` → `scheme://user:********@host`, for every URL in the value; a token without a colon is
+/// masked whole. A password may hold any character, so the user information ends at the last `@` before the next URL.
 fn mask_userinfo(value: &str) -> Option<String> {
-    let (scheme, rest) = value.split_once("://")?;
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (userinfo, host) = rest[..authority_end].rsplit_once('@')?;
-    let (user, _) = userinfo.split_once(':')?;
-    Some(format!("{scheme}://{user}:{MASK}@{host}{}", &rest[authority_end..]))
+    let mut masked = String::new();
+    let (mut rest, mut found) = (value, false);
+    while let Some(at) = rest.find("://") {
+        let (scheme, tail) = rest.split_at(at + "://".len());
+        masked.push_str(scheme);
+        let end = tail.find("://").map_or(tail.len(), |next| tail[..next].rfind([',', ' ', ';', '"']).unwrap_or(next));
+        let (url, after) = tail.split_at(end);
+        match url.rsplit_once('@') {
+            None => masked.push_str(url),
+            Some((userinfo, host)) => {
+                found = true;
+                let user = userinfo.split_once(':').map_or(String::new(), |(user, _)| format!("{user}:"));
+                masked.push_str(&format!("{user}{MASK}@{host}"));
+            }
+        }
+        rest = after;
+    }
+    masked.push_str(rest);
+    found.then_some(masked)
 }
 
 fn is_secret(template: &Template, attributes: &Attributes) -> bool {
@@ -181,7 +201,11 @@ mod tests {
     #[test]
     fn a_password_in_a_url_is_masked_and_the_rest_stays_readable() {
         assert_eq!(mask("DATABASE_URL", "postgresql://u:pw@h:1/d", true), "postgresql://u:********@h:1/d");
-        assert_eq!(mask("URL", "http://h/a:b@c", false), "http://h/a:b@c");
+        assert_eq!(mask("R", "https://ghp_TOKEN@github.com/x", false), "https://********@github.com/x");
+        assert_eq!(mask("D", "postgres://u:p/w@h/d", false), "postgres://u:********@h/d");
+        let two = "redis://a:P1@h1,redis://c:P2@h2";
+        assert_eq!(mask("R", two, false), "redis://a:********@h1,redis://c:********@h2");
+        assert_eq!(mask("URL", "http://h/a?b=c", false), "http://h/a?b=c");
         assert_eq!(mask("API_TOKEN", "x", false), MASK);
         assert_eq!(mask("AUTHOR", "me", false), "me");
         assert_eq!(mask("KEYBOARD", "de", false), "de");
