@@ -5,8 +5,8 @@ use envctl_actors::process::life::{end_strays, sweep};
 use envctl_actors::requirement;
 use envctl_actors::unit::{Begin, UnitMessage};
 use envctl_supervisors::Name;
-use envctl_supervisors::engine::{ChildView, Desired, Event, Rest};
-use envctl_supervisors::spec::Incarnation;
+use envctl_supervisors::engine::{ChildState, ChildView, Desired, Event, Rest};
+use envctl_supervisors::spec::{Condition, Edge, Incarnation};
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
@@ -34,6 +34,9 @@ impl Project {
         let before = self.wanted();
         let changed = if joined { self.changed(&order.spec) } else { Vec::new() };
         let named = check_names(&order.spec, &order.units)?;
+        if order.no_deps {
+            self.check_needs(&order.spec, &named)?;
+        }
         let old = (self.spec.clone(), self.capture.clone(), self.files.clone());
         (self.spec, self.capture, self.files) = (order.spec, order.capture, order.files);
         self.set_units();
@@ -274,6 +277,9 @@ impl Project {
         let before = self.last_ports();
         let holder = self.holder();
         let leased = self.ports.lease(&self.spec, &self.session.leases.clone(), &holder, &before);
+        if let Err(error) = &leased {
+            self.append(EventKind::PortRefused.event("", format!("no run without its ports: {error}")));
+        }
         let leased = leased.map_err(|error| {
             refused(error.to_string(), "`ss -ltnp` shows who listens; another base may be given as `port`")
         })?;
@@ -349,6 +355,31 @@ impl Project {
             (*started_with != fingerprint(new, unit)).then(|| id.clone())
         };
         new.units.iter().filter_map(differs).collect()
+    }
+
+    /// Without what it needs a unit would wait for ever: that is said instead.
+    fn check_needs(&self, spec: &ProjectSpec, named: &[Name]) -> Result<(), Refusal> {
+        let holds = |edge: &Edge| {
+            let child = self.is_running().then(|| self.engine.child(edge.on.as_str())).flatten();
+            let state = child.map(|child| child.state);
+            match edge.is {
+                Condition::Started => state.is_some_and(|s| matches!(s, ChildState::Running | ChildState::Ready)),
+                Condition::Ready => state == Some(ChildState::Ready),
+                Condition::Done => state == Some(ChildState::Done),
+            }
+        };
+        let unmet = named.iter().filter_map(|id| spec.units.get(id)).find_map(|unit| {
+            let edge = unit.child.needs.iter().find(|edge| !named.contains(&edge.on) && !holds(edge))?;
+            Some((&unit.child.id, &edge.on))
+        });
+        match unmet {
+            None => Ok(()),
+            Some((id, need)) => Err(Refusal {
+                code: "failed".to_owned(),
+                message: format!("{id} needs {need}, which is not up: it would wait for ever"),
+                hint: Some(format!("start {need} first, or leave out `--no-deps`")),
+            }),
+        }
     }
 
     async fn converge(&mut self, changed: Vec<Name>) {

@@ -18,8 +18,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{self, Diagnostics, Source};
 use crate::control::wire::{DownReply, Refusal};
-use crate::journal::Journal;
 use crate::journal::views::Facts;
+use crate::journal::{EventKind, Journal};
 use crate::leases::Leases;
 use crate::places::Places;
 use crate::project::memory::{Files, Memory};
@@ -335,7 +335,12 @@ impl State {
         };
         let places = self.session.places.for_project(&root, &name).map_err(|error| failed(error.to_string()))?;
         let opened = self.session.journal.open(&places, Facts::of(&spec, &places)).await;
-        let (key, _) = opened.map_err(|error| failed(error.to_string()))?;
+        let (key, recovery) = opened.map_err(|error| failed(error.to_string()))?;
+        if recovery.corrupt_lines > 0 || recovery.cut_bytes > 0 {
+            let text = format!("the journal was damaged; {} events could be read", recovery.events);
+            let event = EventKind::JournalRepaired.event("", text).detail("count", recovery.corrupt_lines);
+            self.session.journal.append(&key, event.detail("bytes", recovery.cut_bytes));
+        }
         let args = ProjectArgs { session: self.session.clone(), places, key, spec: spec.clone(), files };
         let (actor, _) = ProjectActor::spawn_linked(None, ProjectActor, args, myself.get_cell())
             .await
