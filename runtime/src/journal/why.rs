@@ -5,13 +5,17 @@
 
 use std::collections::BTreeSet;
 
-use envctl_supervisors::reason::signal_name;
+use envctl_supervisors::engine::Cause;
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
+use self::phrases::{
+    ENDINGS, RESTS, STARTS, TURNS, budget_of, ending_of, failing_of, is_limit, names, number, state_of, text, turn_of,
+};
 use super::clock::time_of_day;
 use super::events::EventKind as Kind;
 use crate::control::view::{EventView, UnitState, UnitView};
+
+mod phrases;
 
 /// An explanation.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -46,23 +50,6 @@ struct Teller<'a> {
     chain: BTreeSet<usize>,
 }
 
-/// The events that say what a unit is doing; the others only add to them.
-const TURNS: [Kind; 13] = [
-    Kind::UnitBlocked,
-    Kind::UnitStarting,
-    Kind::UnitStarted,
-    Kind::UnitStartFailed,
-    Kind::UnitReady,
-    Kind::UnitUnready,
-    Kind::UnitExited,
-    Kind::UnitRestarting,
-    Kind::UnitStopping,
-    Kind::UnitStopped,
-    Kind::UnitDone,
-    Kind::UnitFailed,
-    Kind::UnitAdopted,
-];
-
 // === impl Teller ===
 
 impl Teller<'_> {
@@ -85,53 +72,56 @@ impl Teller<'_> {
     }
 
     fn headline(&self, unit: &UnitView) -> String {
-        let what = match unit.state {
-            UnitState::Pending if unit.blocked_by.is_empty() => "is about to start".to_owned(),
-            UnitState::Pending => format!("waits for {}", unit.blocked_by.join(", ")),
-            UnitState::Starting => format!("is starting (incarnation {})", unit.incarnation),
-            UnitState::Running if unit.probed => format!("runs but is not ready (incarnation {})", unit.incarnation),
-            UnitState::Running => format!("is running (incarnation {})", unit.incarnation),
-            UnitState::Ready => format!("is ready (incarnation {})", unit.incarnation),
-            UnitState::Stopping => "is stopping".to_owned(),
-            UnitState::Backoff => "is down and waits for its next start".to_owned(),
-            UnitState::Stopped => "is stopped".to_owned(),
-            UnitState::Done => "is done".to_owned(),
-            UnitState::Failed => "has failed and stays down".to_owned(),
-        };
-        format!("{} {what} since {}", unit.name, time_of_day(&unit.since, self.zone))
+        format!("{} {} since {}", unit.name, state_of(unit), time_of_day(&unit.since, self.zone))
     }
 
-    /// How the present life began: by itself, by hand, with the run, or in somebody else's hands.
+    /// How the present life began: by itself, by hand or with the run; and whose hands it is in now.
     fn tell_beginning(&mut self, unit: &str) {
-        let Some(began) = self.last(unit, &[Kind::UnitStarting, Kind::UnitStarted, Kind::UnitAdopted], usize::MAX)
-        else {
-            return;
-        };
-        self.note(unit, &[Kind::UnitStarted, Kind::UnitReady]);
+        let last = self.last(unit, &[Kind::UnitStarting, Kind::UnitStarted, Kind::UnitAdopted], usize::MAX);
+        let Some(mut began) = last else { return };
         if self.is(began, Kind::UnitAdopted) {
             self.use_event(began);
             self.lines.push("taken over from a daemon that had gone; its process runs on".to_owned());
-            return;
+            let life = self.events[began].incarnation;
+            let before = self.last_of_run(unit, &STARTS, began).filter(|at| self.events[*at].incarnation == life);
+            let Some(before) = before else { return };
+            began = before;
         }
         let first = self.first_of_life(unit, began);
-        let before = self.last(unit, &[Kind::UnitStarting, Kind::UnitStarted], first).map_or(0, |at| at + 1);
-        let restart = self.last(unit, &[Kind::UnitRestarting], first).filter(|at| *at >= before);
-        let asked = self.last_asked(unit, first).filter(|at| *at >= before && restart.is_none_or(|other| *at > other));
-        match (asked, restart) {
-            (Some(asked), _) => {
-                self.use_event(asked);
-                let verb = text(&self.events[asked], "verb").unwrap_or("start").to_owned();
-                self.lines.push(format!("asked for by hand at {}: {verb}", self.time(asked)));
-            }
-            (None, Some(_)) => self.tell_restart(unit, first, "restarted automatically"),
-            (None, None) => {
-                let stopping = self.last(unit, &[Kind::UnitStopping], first).filter(|at| *at >= before);
-                match stopping.and_then(|at| Some((at, text(&self.events[at], "caused_by")?.to_owned()))) {
-                    Some((at, other)) => self.tell_edge(at, &other),
-                    None => self.tell_run(first),
-                }
-            }
+        for kind in [Kind::UnitStarted, Kind::UnitReady] {
+            let found = self.last(unit, &[kind], usize::MAX).filter(|at| *at >= first);
+            self.chain.extend(found);
         }
+        let before = self.last_of_run(unit, &STARTS, first).map_or(0, |at| at + 1);
+        let restart = self.last_of_run(unit, &[Kind::UnitRestarting], first).filter(|at| *at >= before);
+        let asked = self.last_asked(unit, &["start", "restart"], first);
+        let asked = asked.filter(|at| *at >= before && restart.is_none_or(|other| *at > other));
+        match (asked, restart) {
+            (Some(asked), _) => self.tell_asked(asked),
+            (None, Some(_)) => self.tell_restart(unit, first, "restarted automatically"),
+            (None, None) => self.tell_quiet_beginning(unit, before, first),
+        }
+    }
+
+    /// A life that neither an operator nor a restart began: another unit, a new configuration, or the run itself.
+    fn tell_quiet_beginning(&mut self, unit: &str, before: usize, first: usize) {
+        let stopping = self.last_of_run(unit, &[Kind::UnitStopping], first).filter(|at| *at >= before);
+        let other = stopping.and_then(|at| Some((at, text(&self.events[at], "caused_by")?.to_owned())));
+        let changed = stopping.filter(|at| self.has_cause(*at, &Cause::SpecChange));
+        match (other, changed) {
+            (Some((at, other)), _) => self.tell_edge(at, &other),
+            (None, Some(at)) => {
+                self.use_event(at);
+                self.lines.push(format!("restarted at {} because {}", self.time(at), Cause::SpecChange));
+            }
+            (None, None) => self.tell_run(unit, first),
+        }
+    }
+
+    fn tell_asked(&mut self, asked: usize) {
+        self.use_event(asked);
+        let verb = text(&self.events[asked], "verb").unwrap_or("a change").to_owned();
+        self.lines.push(format!("asked for by hand at {}: {verb}", self.time(asked)));
     }
 
     /// A restart that came over an edge: what happened to the other unit is the reason.
@@ -142,11 +132,23 @@ impl Teller<'_> {
         self.tell_other(other);
     }
 
-    fn tell_run(&mut self, before: usize) {
-        let run = (0..before).rev().find(|at| self.is(*at, Kind::RunStarted) || self.is(*at, Kind::RunJoined));
-        if let Some(run) = run {
-            self.use_event(run);
-            self.lines.push(format!("started with the run {} at {}", self.events[run].run, self.time(run)));
+    /// The `up` that wanted the unit: one that joined counts only if the unit was not wanted before.
+    fn tell_run(&mut self, unit: &str, first: usize) {
+        let run = &self.events[first].run;
+        let of_run = |at: &usize| self.events[*at].run == *run;
+        let joined = (0..first).rev().filter(of_run).find(|at| self.is(*at, Kind::RunJoined));
+        let joined = joined.filter(|at| {
+            let turn = self.last_of_run(unit, &TURNS, *at);
+            turn.is_none_or(|turn| RESTS.iter().any(|rest| self.is(turn, *rest)))
+        });
+        if let Some(at) = joined {
+            self.use_event(at);
+            self.lines.push(format!("started by an `up` that joined the run {run} at {}", self.time(at)));
+            return;
+        }
+        if let Some(at) = (0..first).rev().filter(of_run).find(|at| self.is(*at, Kind::RunStarted)) {
+            self.use_event(at);
+            self.lines.push(format!("started with the run {run} at {}", self.time(at)));
         }
     }
 
@@ -156,24 +158,62 @@ impl Teller<'_> {
         self.use_event(restart);
         let event = &self.events[restart];
         let caused_by = text(event, "caused_by").filter(|other| *other != unit).map(str::to_owned);
-        let ending = [Kind::UnitExited, Kind::UnitStartFailed, Kind::UnitUnready];
-        let ending = self.last(unit, &ending, restart).filter(|_| caused_by.is_none());
-        let after = match (&caused_by, ending) {
-            (Some(other), _) => format!("together with {other}, which it needs or shares a group with"),
-            (None, Some(at)) => format!("after {}", ending_of(&self.events[at])),
-            (None, None) => {
-                event.cause.clone().map_or_else(|| event.message.clone(), |cause| format!("because {cause}"))
-            }
-        };
-        self.chain.extend(ending);
-        self.lines.push(format!("{verb} {after}; {}", budget_of(event)));
+        let (cause, budget) = (event.cause.clone(), budget_of(event));
+        let message = event.message.clone();
         if let Some(other) = caused_by {
-            self.tell_other(&other);
+            self.lines.push(format!("{verb} together with {other}, which it needs or shares a group with; {budget}"));
+            return self.tell_other(&other);
+        }
+        let ending = self.last(unit, &ENDINGS, restart);
+        let line = match (ending, self.tell_failing(unit, restart)) {
+            (_, Some(failing)) => format!("{} because it {failing}", verb.trim_end_matches(" automatically")),
+            (Some(at), None) => {
+                self.use_event(at);
+                format!("{verb} after {}", self.ending(unit, at))
+            }
+            (None, None) => format!("{verb} {}", cause.map_or(message, |cause| format!("because {cause}"))),
+        };
+        self.lines.push(format!("{line}; {budget}"));
+    }
+
+    /// Why the life before `end` was ended by its supervisor, if it was: it was not ready in time or stopped answering.
+    /// The signal that ended it was ours, and says nothing.
+    fn tell_failing(&mut self, unit: &str, end: usize) -> Option<String> {
+        let began = self.last_of_run(unit, &STARTS, end).unwrap_or(0);
+        let stopping =
+            self.last_of_run(unit, &[Kind::UnitStopping, Kind::UnitKilled], end).filter(|at| *at >= began)?;
+        let failing = failing_of(self.events[stopping].cause.as_deref()?)?;
+        let probe = self.last_of_run(unit, &[Kind::UnitProbeFailed], stopping).filter(|at| *at >= began);
+        let exited = self.last_of_run(unit, &[Kind::UnitExited], end).filter(|at| *at > stopping);
+        self.chain.extend([Some(stopping), probe, exited].into_iter().flatten());
+        Some(failing)
+    }
+
+    /// How a life ended, and who sent the signal if somebody sent it by hand.
+    fn ending(&mut self, unit: &str, at: usize) -> String {
+        let ending = ending_of(&self.events[at]);
+        match self.sent_by_hand(unit, at) {
+            Some(asked) => {
+                self.use_event(asked);
+                format!("{ending}, sent by hand at {}", self.time(asked))
+            }
+            None => ending,
         }
     }
 
+    /// The `kill` that ended a life: of the same signal, and the last that was heard of the unit before.
+    fn sent_by_hand(&self, unit: &str, exited: usize) -> Option<usize> {
+        let signal = number(&self.events[exited], "signal")?;
+        let asked = self.last_asked(unit, &["kill"], exited)?;
+        let same = number(&self.events[asked], "signal") == Some(signal);
+        let quiet = self.last(unit, &TURNS, exited).is_none_or(|turn| turn < asked);
+        (same && quiet).then_some(asked)
+    }
+
     fn tell_probe(&mut self, unit: &str) {
-        let Some(probe) = self.last(unit, &[Kind::UnitProbeFailed, Kind::UnitUnready], usize::MAX) else { return };
+        let began = self.last(unit, &STARTS, usize::MAX).unwrap_or(0);
+        let probe = self.last(unit, &[Kind::UnitProbeFailed, Kind::UnitUnready], usize::MAX);
+        let Some(probe) = probe.filter(|at| *at >= began) else { return };
         self.use_event(probe);
         let event = &self.events[probe];
         let answer = text(event, "answer").or(event.cause.as_deref()).unwrap_or(&event.message);
@@ -182,44 +222,71 @@ impl Teller<'_> {
 
     fn tell_failure(&mut self, unit: &UnitView) {
         let failed = self.last(&unit.name, &[Kind::UnitFailed], usize::MAX);
-        let ending = self.last(&unit.name, &[Kind::UnitExited, Kind::UnitStartFailed], usize::MAX);
+        let ending = self.last(&unit.name, &[Kind::UnitExited, Kind::UnitStartFailed], failed.unwrap_or(usize::MAX));
         self.chain.extend(failed);
         self.chain.extend(ending);
-        let event = failed.map(|at| &self.events[at]);
-        let cause = unit.cause.clone().or_else(|| event?.cause.clone());
-        let cause = cause.or_else(|| Some(ending_of(&self.events[ending?])));
-        if let Some(cause) = cause {
-            self.lines.push(format!("because {cause}"));
+        let event = failed.map(|at| self.events[at].clone());
+        let cause = unit.cause.clone().or_else(|| event.as_ref()?.cause.clone());
+        let last_life = ending.map(|at| match self.tell_failing(&unit.name, at) {
+            Some(failing) => format!("it {failing}"),
+            None => self.ending(&unit.name, at),
+        });
+        match (cause, last_life) {
+            (Some(cause), Some(last)) if is_limit(&cause) => {
+                let last = last.strip_prefix("it ").map_or_else(|| last.clone(), |how| format!("its last life {how}"));
+                self.lines.push(format!("because {cause}; {last}"));
+            }
+            (Some(cause), _) => {
+                let cause = failing_of(&cause).map_or(cause, |failing| format!("it {failing}"));
+                self.lines.push(format!("because {cause}"));
+            }
+            (None, Some(last)) => self.lines.push(format!("because {last}")),
+            (None, None) => {}
         }
-        let hint = unit.hint.clone().or_else(|| event?.hint.clone());
+        let hint = unit.hint.clone().or_else(|| event.as_ref()?.hint.clone());
         let hint = hint.or_else(|| self.events[ending?].hint.clone());
         if let Some(hint) = hint {
             self.lines.push(format!("hint: {hint}"));
         }
-        if let Some(other) = event.and_then(|event| text(event, "caused_by")).map(str::to_owned) {
-            self.tell_other(&other);
+        if let Some(other) = event.as_ref().and_then(|event| text(event, "caused_by")) {
+            self.tell_other(other);
         }
     }
 
     fn tell_stop(&mut self, unit: &UnitView) {
         let turn = self.last(&unit.name, &[Kind::UnitStopping, Kind::UnitStopped], usize::MAX);
         self.chain.extend(turn);
-        let caused_by = turn.and_then(|at| text(&self.events[at], "caused_by")).map(str::to_owned);
-        if let Some(asked) =
-            self.last_asked(&unit.name, turn.unwrap_or(self.events.len())).filter(|_| caused_by.is_none())
-        {
-            self.use_event(asked);
-            let verb = text(&self.events[asked], "verb").unwrap_or("stop").to_owned();
-            self.lines.push(format!("asked for by hand at {}: {verb}", self.time(asked)));
-            return;
+        let end = turn.unwrap_or(self.events.len());
+        if let Some(other) = turn.and_then(|at| text(&self.events[at], "caused_by")).map(str::to_owned) {
+            let cause = unit.cause.clone().or_else(|| self.events[end].cause.clone());
+            self.lines.extend(cause.map(|cause| format!("because {cause}")));
+            return self.tell_other(&other);
         }
-        let cause = unit.cause.clone().or_else(|| self.events[turn?].cause.clone());
-        if let Some(cause) = cause {
-            self.lines.push(format!("because {cause}"));
+        let by_hand = turn.is_none_or(|at| self.events[at].cause.is_none() || self.has_cause(at, &Cause::Operator));
+        let began = self.last(&unit.name, &STARTS, end).unwrap_or(0);
+        let asked = self.last_asked(&unit.name, &["stop", "restart"], end).filter(|at| by_hand && *at >= began);
+        match (self.all_stopped(end), asked) {
+            (Some(at), asked) => {
+                self.use_event(at);
+                let line = format!("because {} at {}", Cause::Shutdown, self.time(at));
+                self.lines.push(match asked {
+                    Some(asked) => format!("{line}; before that it was stopped by hand at {}", self.time(asked)),
+                    None => line,
+                });
+                self.chain.extend(asked);
+            }
+            (None, Some(asked)) => self.tell_asked(asked),
+            (None, None) => {
+                let cause = turn.and_then(|at| self.events[at].cause.clone()).or_else(|| unit.cause.clone());
+                self.lines.extend(cause.map(|cause| format!("because {cause}")));
+            }
         }
-        if let Some(other) = caused_by {
-            self.tell_other(&other);
-        }
+    }
+
+    /// Where the run of the event at `from` was stopped as a whole, that event or a later one.
+    fn all_stopped(&self, from: usize) -> Option<usize> {
+        let run = &self.events.get(from)?.run;
+        (from..self.events.len()).find(|at| self.events[*at].run == *run && self.has_cause(*at, &Cause::Shutdown))
     }
 
     fn tell_blockers(&mut self, blockers: &[String]) {
@@ -263,11 +330,22 @@ impl Teller<'_> {
         (0..end).rev().filter(of_unit).find(|at| kinds.iter().any(|kind| self.is(*at, *kind)))
     }
 
-    /// The last word of an operator about `unit` before index `end`.
-    fn last_asked(&self, unit: &str, end: usize) -> Option<usize> {
+    /// As [`Self::last`], in the run of what happened at `end` or just before.
+    fn last_of_run(&self, unit: &str, kinds: &[Kind], end: usize) -> Option<usize> {
+        let run = &self.events.get(end).or(self.events.last())?.run;
+        self.last(unit, kinds, end).filter(|at| self.events[*at].run == *run)
+    }
+
+    /// The last word of an operator about `unit` with one of these verbs before index `end`, in the same run.
+    fn last_asked(&self, unit: &str, verbs: &[&str], end: usize) -> Option<usize> {
+        let run = &self.events.get(end).or(self.events.last())?.run;
         let about = |at: &usize| {
-            let named = names(&self.events[*at], "units");
-            self.is(*at, Kind::OperatorAsked) && (named.is_empty() || named.iter().any(|name| name == unit))
+            let event = &self.events[*at];
+            let named = names(event, "units");
+            self.is(*at, Kind::OperatorAsked)
+                && event.run == *run
+                && text(event, "verb").is_some_and(|verb| verbs.contains(&verb))
+                && (named.is_empty() || named.iter().any(|name| name == unit))
         };
         (0..end.min(self.events.len())).rev().find(about)
     }
@@ -276,7 +354,11 @@ impl Teller<'_> {
     fn first_of_life(&self, unit: &str, began: usize) -> usize {
         let life = self.events[began].incarnation;
         let same = |at: &usize| self.events[*at].incarnation == life;
-        self.last(unit, &[Kind::UnitStarting], began).filter(same).unwrap_or(began)
+        self.last_of_run(unit, &[Kind::UnitStarting], began).filter(same).unwrap_or(began)
+    }
+
+    fn has_cause(&self, at: usize, cause: &Cause) -> bool {
+        self.events[at].cause.as_deref() == Some(cause.to_string().as_str())
     }
 
     fn note(&mut self, unit: &str, kinds: &[Kind]) {
@@ -297,73 +379,4 @@ impl Teller<'_> {
     fn time(&self, at: usize) -> String {
         time_of_day(&self.events[at].time, self.zone)
     }
-}
-
-/// How a life ended, to stand after "after".
-fn ending_of(event: &EventView) -> String {
-    if let Some(signal) = number(event, "signal").and_then(|signal| i32::try_from(signal).ok()) {
-        let core = if event.details.get("core") == Some(&Value::Bool(true)) { " (core dumped)" } else { "" };
-        return format!("it was ended by {}{core}", signal_name(signal));
-    }
-    match (number(event, "code"), text(event, "unknown"), &event.cause) {
-        (Some(code), _, _) => format!("it ended with exit code {code}"),
-        (None, Some(why), _) => format!("it ended and nobody could see how ({why})"),
-        (None, None, Some(cause)) => cause.clone(),
-        (None, None, None) => event.message.clone(),
-    }
-}
-
-/// `first restart is immediate (restart 1 of 5 in 30 s)`.
-fn budget_of(event: &EventView) -> String {
-    let delay = match number(event, "delay_ms") {
-        None | Some(0) if number(event, "restart").unwrap_or(1) <= 1 => "first restart is immediate".to_owned(),
-        None | Some(0) => "without delay".to_owned(),
-        Some(delay) => format!("after a delay of {}", duration(delay)),
-    };
-    match (number(event, "restart"), number(event, "intensity"), number(event, "period_ms")) {
-        (Some(restart), Some(intensity), Some(period)) => {
-            format!("{delay} (restart {restart} of {intensity} in {})", duration(period))
-        }
-        (Some(restart), _, _) => format!("{delay} (restart {restart})"),
-        (None, _, _) => delay,
-    }
-}
-
-/// What a unit has been doing since an event, to stand after its name.
-fn turn_of(event: &EventView) -> String {
-    match Kind::parse(&event.event) {
-        Some(Kind::UnitBlocked) => format!("waits for {}", names(event, "blocked_by").join(", ")),
-        Some(Kind::UnitStarting | Kind::UnitStarted) => "is starting and not ready yet".to_owned(),
-        Some(Kind::UnitStartFailed) => "could not be started".to_owned(),
-        Some(Kind::UnitReady | Kind::UnitAdopted) => "is up".to_owned(),
-        Some(Kind::UnitUnready) => "is no longer ready".to_owned(),
-        Some(Kind::UnitExited) => format!("is down ({})", ending_of(event)),
-        Some(Kind::UnitRestarting) => "is being started again".to_owned(),
-        Some(Kind::UnitStopping) => "is stopping".to_owned(),
-        Some(Kind::UnitStopped) => "is stopped".to_owned(),
-        Some(Kind::UnitDone) => "is done".to_owned(),
-        Some(Kind::UnitFailed) => "has failed".to_owned(),
-        _ => event.message.clone(),
-    }
-}
-
-fn duration(milliseconds: u64) -> String {
-    if milliseconds >= 1000 && milliseconds.is_multiple_of(100) {
-        let (seconds, tenths) = (milliseconds / 1000, milliseconds % 1000 / 100);
-        return if tenths == 0 { format!("{seconds} s") } else { format!("{seconds}.{tenths} s") };
-    }
-    format!("{milliseconds} ms")
-}
-
-fn text<'a>(event: &'a EventView, detail: &str) -> Option<&'a str> {
-    event.details.get(detail)?.as_str()
-}
-
-fn number(event: &EventView, detail: &str) -> Option<u64> {
-    event.details.get(detail)?.as_u64()
-}
-
-fn names(event: &EventView, detail: &str) -> Vec<String> {
-    let Some(Value::Array(list)) = event.details.get(detail) else { return Vec::new() };
-    list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }

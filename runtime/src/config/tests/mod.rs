@@ -13,6 +13,7 @@ mod meaning;
 mod mistakes;
 mod properties;
 mod quantities;
+mod reference;
 mod templates;
 
 /// A project called `shop` in a directory of its own.

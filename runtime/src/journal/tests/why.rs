@@ -1,7 +1,10 @@
+use envctl_supervisors::engine::Cause;
 use serde_json::json;
 
 use super::super::why::why;
 use super::*;
+
+mod causes;
 
 /// A journal in the making: each event comes a second after the one before.
 #[derive(Default)]
@@ -38,6 +41,43 @@ impl Story {
         let budget = [("restart", json!(restart)), ("intensity", json!(5)), ("period_ms", json!(30_000))];
         let details = [&budget[..], &[("delay_ms", json!(delay_ms))]].concat();
         self.tell(EventKind::UnitRestarting, of, incarnation, &details);
+    }
+
+    fn because(&mut self, kind: EventKind, of: &str, incarnation: u32, cause: &Cause) {
+        self.tell(kind, of, incarnation, &[]).cause = Some(cause.to_string());
+    }
+
+    fn asked(&mut self, verb: &str, of: &str, details: &[(&str, serde_json::Value)]) {
+        let asked = [("verb", json!(verb)), ("units", json!([of]))];
+        self.tell(EventKind::OperatorAsked, "", 0, &[&asked[..], details].concat());
+    }
+
+    /// A whole life that somebody ended with `stop`.
+    fn stop(&mut self, of: &str, incarnation: u32) {
+        self.asked("stop", of, &[]);
+        self.go_down(of, incarnation, &Cause::Operator);
+    }
+
+    fn go_down(&mut self, of: &str, incarnation: u32, cause: &Cause) {
+        self.because(EventKind::UnitStopping, of, incarnation, cause);
+        self.tell(EventKind::UnitExited, of, incarnation, &[("signal", json!(15))]);
+        self.because(EventKind::UnitStopped, of, incarnation, cause);
+    }
+
+    /// A life that its supervisor ended because of `cause`.
+    fn condemn(&mut self, of: &str, incarnation: u32, cause: &Cause) {
+        let probe = if matches!(cause, Cause::Liveness(_)) { "alive" } else { "ready" };
+        self.tell(EventKind::UnitProbeFailed, of, incarnation, &[("probe", json!(probe))]);
+        self.because(EventKind::UnitStopping, of, incarnation, cause);
+        self.tell(EventKind::UnitExited, of, incarnation, &[("signal", json!(15))]);
+    }
+
+    /// What follows belongs to another run.
+    fn next_run(&mut self, run: &str) {
+        let from = self.0.len();
+        self.tell(EventKind::RunStarted, "", 0, &[]);
+        self.start("api", 1);
+        self.0[from..].iter_mut().for_each(|event| event.run = run.to_owned());
     }
 
     fn check(&self, unit: &UnitView, lines: &[&str]) -> Vec<u64> {
@@ -144,7 +184,7 @@ fn a_failed_unit_gives_its_cause_and_its_hint() {
     };
     let lines = [
         "api has failed and stays down since 10:20:31",
-        "because more than 5 restarts within 30 s",
+        "because more than 5 restarts within 30 s; its last life ended with exit code 1",
         "hint: envctl logs api",
     ];
     assert_eq!(story.check(&view, &lines), [3, 4]);
@@ -199,6 +239,25 @@ fn an_adopted_unit_says_that_its_process_ran_on() {
     story.check(
         &unit("api", UnitState::Ready),
         &["api is ready (incarnation 1) since 10:20:31", "taken over from a daemon that had gone; its process runs on"],
+    );
+}
+
+#[test]
+fn a_unit_that_was_taken_over_still_tells_how_its_life_began() {
+    let mut story = Story::default();
+    story.start("api", 1);
+    story.tell(EventKind::UnitExited, "api", 1, &[("signal", json!(9))]);
+    story.restart("api", 1, 1, 0);
+    story.start("api", 2);
+    story.because(EventKind::UnitAdopted, "api", 2, &Cause::Adopted);
+    let view = UnitView { incarnation: 2, ..unit("api", UnitState::Ready) };
+    story.check(
+        &view,
+        &[
+            "api is ready (incarnation 2) since 10:20:31",
+            "taken over from a daemon that had gone; its process runs on",
+            "restarted automatically after it was ended by SIGKILL; first restart is immediate (restart 1 of 5 in 30 s)",
+        ],
     );
 }
 
