@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use envctl_runtime::config::{self, Diagnostics, Loaded, Severity, Source};
 use envctl_runtime::control::client::{Client, ClientError};
-use envctl_runtime::control::view::ProjectView;
+use envctl_runtime::control::view::{ProjectState, ProjectView};
 use envctl_runtime::control::wire::{ProjectRef, Ps};
 use envctl_runtime::nearest::nearest;
 use envctl_runtime::places::{Places, PlacesInput, ProjectPlaces};
+use envctl_runtime::project::memory::Memory;
 use envctl_runtime::session::launch::{self, LaunchOptions};
 use envctl_runtime::session::serve;
 use envctl_runtime::vars::RtVars;
@@ -189,7 +190,10 @@ impl Context {
         if let Some(name) = &self.global.project {
             return self.find_running(name).await;
         }
-        let source = self.source().map_err(config_error)?;
+        let source = match self.source() {
+            Ok(source) => source,
+            Err(found) => return self.locate_gone(found).await,
+        };
         match config::load(&source) {
             Ok(loaded) => {
                 let project = Project { loaded, file: self.file.clone() };
@@ -207,6 +211,18 @@ impl Context {
         Ok(Target { reference, name: view.name, project: None })
     }
 
+    /// The project that runs here although its config file is gone.
+    async fn locate_gone(&self, found: Diagnostics) -> Result<Target, CliError> {
+        let Some(client) = self.running_daemon().await? else { return Err(config_error(found)) };
+        let projects = client.request(Ps { project: None, usage: false }).await?.projects;
+        let start = self.file.as_deref().and_then(Path::parent).unwrap_or(&self.start);
+        let up = |root: &Path| projects.iter().find(|one| one.root == root && one.state != ProjectState::Down);
+        let Some(view) = start.ancestors().find_map(up) else { return Err(config_error(found)) };
+        self.output.warn("the config file is gone, asking about what runs");
+        Ok(Target { reference: project_ref(&view.root), name: view.name.clone(), project: None })
+    }
+
+    /// A project of the session by its name, or by its directory.
     async fn find_running(&self, name: &str) -> Result<Target, CliError> {
         let unknown = |hint: String| {
             CliError::new("not-found", format!("no project is called `{name}` in this session")).hint(hint)
@@ -215,16 +231,27 @@ impl Context {
             return Err(unknown("nothing runs; go to its directory, or name it with -C DIR".to_owned()));
         };
         let projects = client.request(Ps { project: None, usage: false }).await?.projects;
-        let mut found = projects.iter().filter(|project| project.name == name);
-        match (found.next(), found.next()) {
+        let root = name.contains('/').then(|| std::fs::canonicalize(self.start.join(name)).ok()).flatten();
+        let is = |project: &&ProjectView| project.name == name || root.as_ref() == Some(&project.root);
+        let is_up = |project: &&ProjectView| is(project) && project.state != ProjectState::Down;
+        // One that is up is meant rather than one that was.
+        let mut up = projects.iter().filter(is_up);
+        let mut known = projects.iter().filter(is);
+        let (first, second) = match up.next() {
+            Some(one) => (Some(one), up.next()),
+            None => (known.next(), known.next()),
+        };
+        match (first, second) {
             (Some(one), None) => {
                 Ok(Target { reference: project_ref(&one.root), name: one.name.clone(), project: None })
             }
-            (Some(one), Some(other)) => Err(CliError::new(
-                "not-found",
-                format!("several projects are called `{name}`"),
-            )
-            .hint(format!("name one with -C: {} or {}", one.root.display(), other.root.display()))),
+            (Some(one), Some(other)) => {
+                Err(CliError::new("not-found", format!("several projects are called `{name}`")).hint(format!(
+                    "name one by its directory: -p {} or -p {}",
+                    one.root.display(),
+                    other.root.display()
+                )))
+            }
             (None, _) => {
                 let names = projects.iter().map(|project| project.name.as_str());
                 let near = nearest(name, names).map_or_else(|| "`envctl projects` lists them".to_owned(), did_you_mean);
@@ -244,12 +271,14 @@ impl Context {
         }
     }
 
-    /// The session's daemon for a command that only reads: one is started only if a run of the project is recorded as up,
-    /// for then its units run and somebody must take them over.
+    /// The session's daemon for a command that only reads: one is started only if a run of the project is remembered, for
+    /// then its units may run and somebody must take them over. That memory dies with the boot, as units do.
     pub(crate) async fn reading_daemon(&self, project: &ProjectPlaces) -> Result<Option<Client>, CliError> {
         match self.running_daemon().await? {
             Some(client) => Ok(Some(client)),
-            None if crate::commands::show_state::recorded_as_up(&project.run_state()) => self.daemon().await.map(Some),
+            None if Memory::path(self.places()?.runtime_dir(), &project.short()).exists() => {
+                self.daemon().await.map(Some)
+            }
             None => Ok(None),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) enum Exit {
 pub(crate) const TABLE: [(Exit, &str); 4] = [
     (Exit::Ok, "ok"),
     (Exit::Act, "something to act on: a failed unit, a usage error, a config error"),
-    (Exit::Interrupted, "interrupted or quit on purpose (Ctrl-C of a foreground `up`)"),
+    (Exit::Interrupted, "interrupted or quit on purpose (Ctrl-C of a foreground `up`, of `wait`, of `logs -f`)"),
     (Exit::TimedOut, "timed out waiting (`--wait-timeout`, `wait --timeout`)"),
 ];
 

@@ -89,6 +89,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
 
 /// `daemon run`: becomes the daemon.
 pub(crate) fn run_in_foreground(context: &Context) -> Result<Exit, CliError> {
+    // A runtime of its own that is gone before the daemon begins.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    if let Some(client) = runtime.block_on(context.running_daemon())? {
+        let pid = client.peer_pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        let message = format!("a daemon serves session {} already{pid}", context.session());
+        return Err(CliError::new("daemon", message).hint("`envctl daemon stop` stops it and what it runs"));
+    }
+    drop(runtime);
     let code = context.serve_in_foreground()?;
     Ok(Exit::ok_if(code == std::process::ExitCode::SUCCESS))
 }

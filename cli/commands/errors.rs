@@ -7,8 +7,8 @@ use super::{logs, show_state};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::harmless;
 use crate::output::logs::last_lines;
+use crate::output::{harmless, told};
 
 /// Lines of each log that are looked through.
 const LINES_LOOKED_AT: usize = 200;
@@ -56,7 +56,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let units: Vec<String> = target.units(view.as_ref()).into_iter().filter(wanted).collect();
     let failed_units = view.iter().flat_map(failed).filter(|unit| wanted(&unit.unit)).collect();
     let log_issues = logs::directories(&places, &units).into_iter().filter_map(|(unit, dir)| {
-        let lines = troubled(last_lines(&dir, LINES_LOOKED_AT));
+        let of_run = view.iter().flat_map(|view| &view.units).find(|one| one.name == unit);
+        let lines = troubled(last_lines(&dir, LINES_LOOKED_AT, of_run.map(|unit| unit.incarnation)));
         (!lines.is_empty()).then_some(LogIssues { unit, lines })
     });
     let body = Body { project: target.name, failed_units, log_issues: log_issues.collect() };
@@ -98,7 +99,7 @@ fn tell(context: &Context, body: &Body) -> Result<(), CliError> {
     let paint = context.output.data;
     let mut text = String::new();
     for failed in &body.failed_units {
-        let cause = failed.cause.as_deref().map(harmless).unwrap_or_default();
+        let cause = told(failed.cause.as_deref()).map(harmless).unwrap_or_default();
         text.push_str(&format!("{} {}: {cause}\n", paint.red(failed.state), paint.name(&failed.unit, &failed.unit)));
         if let Some(hint) = &failed.hint {
             text.push_str(&format!("  {} {}\n", paint.cyan("hint:"), harmless(hint)));

@@ -11,7 +11,7 @@ use envctl_runtime::journal;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::harmless;
+use crate::output::{harmless, told};
 
 /// Show the journal: every decision with its cause
 #[derive(Debug, clap::Args)]
@@ -98,7 +98,7 @@ pub(crate) fn text(context: &Context, event: &EventView) -> String {
     let paint = context.output.data;
     let unit = event.unit.as_deref().unwrap_or("-");
     let life = event.incarnation.map(|life| format!("#{life}")).unwrap_or_default();
-    let cause = event.cause.as_deref().map(|cause| format!(": {}", harmless(cause))).unwrap_or_default();
+    let cause = told(event.cause.as_deref()).map(|cause| format!(": {}", harmless(cause))).unwrap_or_default();
     let hint =
         event.hint.as_deref().map(|hint| format!("\n  {} {}", paint.cyan("hint:"), harmless(hint))).unwrap_or_default();
     format!(

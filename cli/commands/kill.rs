@@ -23,6 +23,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let target = context.locate().await?;
     let (client, view) = context.running(&target).await?;
     target.check_units(&args.units, Some(&view))?;
+    if let Some(idle) = view.units.iter().find(|unit| args.units.contains(&unit.name) && unit.pid.is_none()) {
+        return Err(CliError::new("not-running", format!("{} is not running", idle.name))
+            .hint(format!("it is {}; nothing was signalled", idle.state.as_str())));
+    }
     let accepted = client.request(Kill { project: target.reference, signal: args.signal, units: args.units }).await?;
     super::operate::accepted(context, "kill", &accepted, "signalled")
 }

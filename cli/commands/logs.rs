@@ -71,7 +71,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let units = chosen(context, &target, &args).await?;
     let mut tail = Tail::open(&directories(&places, &units), args.selection(), args.follow)?;
     let look = Look { raw: args.raw, timestamps: args.timestamps };
-    while tail.show(&context.output, look, SHOWN_AT_ONCE)? {}
+    while tail.show(&context.output, look, SHOWN_AT_ONCE)? {
+        // Ctrl-C is heard between two lots.
+        tokio::task::yield_now().await;
+    }
     if args.follow {
         follow(context, &target, &units, &mut tail, look).await?;
     }
@@ -105,7 +108,9 @@ async fn follow(
             };
             match item {
                 Some(Ok(grown)) => {
-                    while tail.show(&context.output, look, SHOWN_AT_ONCE)? {}
+                    while tail.show(&context.output, look, SHOWN_AT_ONCE)? {
+                        tokio::task::yield_now().await;
+                    }
                     if !grown.live {
                         return Ok(());
                     }

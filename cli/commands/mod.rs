@@ -24,6 +24,8 @@ pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod why;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::args::Command;
 use crate::context::Context;
 use crate::error::CliError;
@@ -39,10 +41,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Stop(args) => operate::stop(context, args).await,
         Command::Restart(args) => operate::restart(context, args).await,
         Command::Kill(args) => kill::run(context, args).await,
+        Command::Logs(args) if args.follow => interruptible(logs::run(context, args)).await,
         Command::Logs(args) => Box::pin(logs::run(context, args)).await,
+        Command::Events(args) if args.follow => interruptible(events::run(context, args)).await,
         Command::Events(args) => events::run(context, args).await,
         Command::Why(args) => why::run(context, args).await,
-        Command::Wait(args) => wait::run(context, args).await,
+        Command::Wait(args) => interruptible(wait::run(context, args)).await,
         Command::Endpoints(args) => endpoints::run(context, args).await,
         Command::Env(args) => env::run(context, args).await,
         Command::Explain(args) => explain::run(context, &args),
@@ -58,5 +62,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Trust(args) => trust::run(context, &args),
         Command::Version(args) => version::run(context, &args),
         Command::Reference(args) => reference::run(context, &args),
+    }
+}
+
+/// A command that waits for as long as it takes: Ctrl-C is its ordinary end, told by the exit code alone.
+async fn interruptible(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => Ok(Exit::Interrupted),
+        done = Box::pin(command) => done,
     }
 }

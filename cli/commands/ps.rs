@@ -8,8 +8,8 @@ use crate::context::{Context, Observed, Target};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::color::Paint;
-use crate::output::harmless;
 use crate::output::table::{Cell, Table};
+use crate::output::{harmless, told};
 
 /// Show units: state, readiness, pid, uptime, restarts, ports
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -145,7 +145,7 @@ fn notes(unit: &UnitView, paint: Paint) -> Vec<String> {
     let mut notes = Vec::new();
     if !as_desired(unit) {
         let waits = (!unit.blocked_by.is_empty()).then(|| format!("waits for {}", unit.blocked_by.join(", ")));
-        let cause = unit.cause.as_deref().map(|cause| harmless(cause).into_owned());
+        let cause = told(unit.cause.as_deref()).map(|cause| harmless(cause).into_owned());
         notes.extend(cause.or(waits).map(|text| paint.yellow(&text)));
         notes.extend(unit.hint.as_deref().map(|hint| format!("{} {}", paint.cyan("hint:"), harmless(hint))));
     }

@@ -113,12 +113,6 @@ fn place(name: &'static str, path: PathBuf) -> Place {
     Place { name, path, exists }
 }
 
-/// Whether the state file says that a run is up: its units may run although no daemon does.
-pub(crate) fn recorded_as_up(run_state: &Path) -> bool {
-    let state = read_json(run_state).and_then(|value| Some(value.get("state")?.as_str()?.to_owned()));
-    state.is_some_and(|state| state != ProjectState::Down.as_str())
-}
-
 /// The last state of a project that no daemon knows any more. Nothing in it runs, whatever was recorded.
 pub(crate) fn recorded_view(run_state: &Path) -> Option<ProjectView> {
     let value = read_json(run_state)?;
@@ -191,7 +185,6 @@ mod tests {
             "web":{"name":"web","type":"service","state":"failed","exit":{"code":1},"failure_detail":"exited with exit code 1"}},
             "requirements":{},"metadata":{"project_names":["shop"],"project_roots":{"shop":"/p"},"generated_at":"2026-01-01T00:00:00Z"}}"#;
         file.write_all(text.as_bytes()).unwrap();
-        assert!(recorded_as_up(file.path()));
         let view = recorded_view(file.path()).unwrap();
         assert_eq!((view.name.as_str(), view.units[0].state, view.units[0].pid), ("shop", UnitState::Stopped, None));
         assert_eq!(view.units[0].exit, Some(ExitView::Signal { signal: 9, core: false }));
@@ -202,7 +195,7 @@ mod tests {
     fn a_broken_state_file_is_as_none() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"{\"state\":").unwrap();
-        assert!(!recorded_as_up(file.path()) && recorded_view(file.path()).is_none());
-        assert!(!recorded_as_up(Path::new("/nonexistent")));
+        assert!(recorded_view(file.path()).is_none());
+        assert!(recorded_view(Path::new("/nonexistent")).is_none());
     }
 }

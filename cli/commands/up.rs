@@ -16,7 +16,8 @@ use std::time::Duration;
 use envctl_actors::process::end::gone;
 use envctl_actors::process::identity::Identity;
 use envctl_runtime::control::client::{Client, ClientError};
-use envctl_runtime::control::wire::{Up, UpReply};
+use envctl_runtime::control::view::ProjectView;
+use envctl_runtime::control::wire::{Ps, Up, UpReply};
 use envctl_runtime::explain::closure;
 use serde::Serialize;
 
@@ -106,10 +107,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
         no_deps: args.no_deps,
         environment: environment::whole().map(bytes).collect(),
     };
-    let (client, reply) = tokio::select! {
-        asked = ask(context, request) => asked?,
+    let (client, before, mut reply) = tokio::select! {
+        asked = Box::pin(ask(context, request)) => asked?,
         () = signals.twice() => return Ok(Exit::Interrupted),
     };
+    reply.started = settle::set_in_motion(before.as_ref(), &reply, &scope);
     let started = Started { project, client, reply, scope, logs };
     match tail {
         Some(tail) => foreground::follow(context, started, tail, signals).await,
@@ -121,22 +123,27 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
 }
 
 /// Asks the daemon. One that is just ending, or that dies before it has answered, is followed by another; asking twice does
-/// no harm, for the second `up` joins what the first began.
-async fn ask(context: &Context, request: Up) -> Result<(Client, UpReply), CliError> {
+/// no harm, for the second `up` joins what the first began. With what ran right before.
+async fn ask(context: &Context, request: Up) -> Result<(Client, Option<ProjectView>, UpReply), CliError> {
     for _ in 1..DAEMONS_MAX {
         let client = context.daemon().await?;
+        let before = match client.request(Ps { project: Some(request.project.clone()), usage: false }).await {
+            Ok(reply) => reply.projects.into_iter().next(),
+            // What is wrong is told by the answer to the request itself.
+            Err(_) => None,
+        };
         match client.request(request.clone()).await {
             Err(ClientError::Lost) => {}
             Err(ClientError::Refused(refusal)) if refusal.code == "shutting-down" => {
                 let ending = client.peer_pid().and_then(Identity::of);
                 gone(ending.into_iter().collect(), ENDING_WITHIN).await;
             }
-            reply => return Ok((client, reply?)),
+            reply => return Ok((client, before, reply?)),
         }
     }
     let client = context.daemon().await?;
     let reply = client.request(request).await?;
-    Ok((client, reply))
+    Ok((client, None, reply))
 }
 
 /// Tells what was started, as the last word of a command that leaves it running.

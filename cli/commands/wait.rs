@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use envctl_runtime::control::client::{Client, ClientError};
-use envctl_runtime::control::view::{ProjectView, UnitState, UnitView};
+use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
 use envctl_runtime::control::wire::WatchProject;
 use serde::Serialize;
 
+use super::up::settle::culprit;
 use crate::args::duration;
 use crate::context::{Context, Observed, Target};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::progress::seconds;
+use crate::output::told;
 
 /// Block until units are ready, done or stopped
 #[derive(Debug, clap::Args)]
@@ -100,11 +102,7 @@ async fn arrive(
                 None if args.what == What::Stopped => return Ok(()),
                 None => return Err(CliError::new("failed", format!("{} went down", target.name))),
             }
-            let wanted = || newest.units.iter().filter(|unit| args.units.contains(&unit.name));
-            if let Some(lost) = wanted().find(|unit| way(unit, args.what) == Way::Lost) {
-                return Err(gone(lost, args.what));
-            }
-            if wanted().all(|unit| way(unit, args.what) == Way::There) {
+            if look(newest, args)? {
                 return Ok(());
             }
         }
@@ -112,14 +110,43 @@ async fn arrive(
     }
 }
 
+/// Whether everything that is waited for is there; an error if something will not come.
+fn look(view: &ProjectView, args: &Args) -> Result<bool, CliError> {
+    // A unit that this run never wanted is as one that it does not have.
+    let is_part = |unit: &UnitView| unit.incarnation > 0 || unit.desired == Desired::Up;
+    let absent = |name: &&String| !view.units.iter().any(|unit| unit.name == **name && is_part(unit));
+    if let Some(name) = args.units.iter().find(absent).filter(|_| args.what != What::Stopped) {
+        return Err(CliError::new("not-running", format!("{name} is not part of the run"))
+            .hint(format!("`envctl up {name}` starts it")));
+    }
+    let wanted = || view.units.iter().filter(|unit| args.units.contains(&unit.name));
+    if let Some(lost) = wanted().find(|unit| way(unit, args.what) == Way::Lost) {
+        return Err(gone(lost, args.what));
+    }
+    let stuck = |unit| Some((unit, culprit(view, unit)?));
+    if let Some((unit, culprit)) = wanted().filter(|_| args.what != What::Stopped).find_map(stuck) {
+        return Err(never(unit, culprit, args.what));
+    }
+    Ok(wanted().all(|unit| way(unit, args.what) == Way::There))
+}
+
+/// A unit that cannot come because of another.
+fn never(unit: &UnitView, culprit: &UnitView, what: What) -> CliError {
+    let cause = told(culprit.cause.as_deref()).map(|cause| format!(" ({cause})")).unwrap_or_default();
+    let (name, needed, state) = (&unit.name, &culprit.name, culprit.state.as_str());
+    let message = format!("{name} waits for {needed}, which is {state}{cause}: it will not become {}", what.as_str());
+    CliError::new("failed", message)
+        .hint(culprit.hint.clone().unwrap_or_else(|| format!("`envctl why {needed}` tells more")))
+}
+
 fn way(unit: &UnitView, what: What) -> Way {
     use UnitState::{Backoff, Done, Failed, Pending, Ready, Running, Starting, Stopped, Stopping};
     match (what, unit.state) {
         (What::Ready, _) if unit.is_settled() => Way::There,
+        (What::Ready | What::Done, Pending) if unit.desired == Desired::Down => Way::Lost,
+        (What::Stopped, Pending) if unit.desired == Desired::Down => Way::There,
         (What::Ready, Pending | Starting | Running | Backoff | Ready | Done) => Way::Coming,
-        (What::Ready, Stopping | Stopped | Failed) if unit.desired == envctl_runtime::control::view::Desired::Down => {
-            Way::Lost
-        }
+        (What::Ready, Stopping | Stopped | Failed) if unit.desired == Desired::Down => Way::Lost,
         (What::Ready, Stopping | Stopped) => Way::Coming,
         (What::Done, Done) | (What::Stopped, Stopped | Done | Failed) => Way::There,
         (What::Ready | What::Done, Failed) | (What::Done, Stopped) => Way::Lost,
@@ -128,7 +155,7 @@ fn way(unit: &UnitView, what: What) -> Way {
 }
 
 fn gone(unit: &UnitView, what: What) -> CliError {
-    let cause = unit.cause.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let cause = told(unit.cause.as_deref()).map(|cause| format!(": {cause}")).unwrap_or_default();
     let message = format!("{} is {} and will not become {}{cause}", unit.name, unit.state.as_str(), what.as_str());
     CliError::new("failed", message)
         .hint(unit.hint.clone().unwrap_or_else(|| format!("`envctl why {}` tells more", unit.name)))
@@ -136,14 +163,15 @@ fn gone(unit: &UnitView, what: What) -> CliError {
 
 fn overdue(args: &Args, newest: &ProjectView) -> CliError {
     let wanted = newest.units.iter().filter(|unit| args.units.contains(&unit.name));
-    let waiting = wanted.filter(|unit| way(unit, args.what) != Way::There);
-    let names: Vec<_> = waiting.map(|unit| format!("{} ({})", unit.name, unit.state.as_str())).collect();
+    let waiting: Vec<_> = wanted.filter(|unit| way(unit, args.what) != Way::There).collect();
+    let hint = waiting.first().map(|unit| format!("`envctl why {}` tells what it waits for", unit.name));
+    let names: Vec<_> = waiting.iter().map(|unit| format!("{} ({})", unit.name, unit.state.as_str())).collect();
     let after = seconds(args.timeout.unwrap_or_default());
     CliError::new(
         "timeout",
         format!("timed out after {after} waiting for {} to be {}", names.join(", "), args.what.as_str()),
     )
-    .hint("`envctl why UNIT` tells what it waits for")
+    .hint_if(hint)
     .exit(Exit::TimedOut)
 }
 
@@ -183,5 +211,26 @@ mod tests {
         assert_eq!(is(UnitState::Failed, What::Done), Way::Lost);
         assert_eq!(is(UnitState::Failed, What::Stopped), Way::There);
         assert_eq!(is(UnitState::Stopping, What::Stopped), Way::Coming);
+        let unwanted = UnitView { desired: Desired::Down, ..unit("api", UnitState::Pending) };
+        assert_eq!((way(&unwanted, What::Ready), way(&unwanted, What::Stopped)), (Way::Lost, Way::There));
+    }
+
+    #[test]
+    fn a_unit_that_cannot_come_is_told_with_the_one_to_blame_and_one_outside_the_run_is_named() {
+        let blocked =
+            |name: &str, by: &str| UnitView { blocked_by: vec![by.to_owned()], ..unit(name, UnitState::Pending) };
+        let view = ProjectView {
+            name: "shop".into(),
+            root: "/p".into(),
+            run: None,
+            state: envctl_runtime::control::view::ProjectState::Failed,
+            units: vec![unit("db", UnitState::Failed), blocked("api", "db"), blocked("web", "api")],
+        };
+        let args = |name: &str, what| Args { units: vec![name.to_owned()], what, timeout: None };
+        let error = look(&view, &args("web", What::Ready)).unwrap_err();
+        assert_eq!(error.message, "web waits for db, which is failed: it will not become ready");
+        let error = look(&view, &args("mail", What::Ready)).unwrap_err();
+        assert_eq!(error.message, "mail is not part of the run");
+        assert!(look(&view, &args("mail", What::Stopped)).unwrap());
     }
 }

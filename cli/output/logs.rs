@@ -162,14 +162,29 @@ impl Feed {
     }
 }
 
-/// The last lines of a unit, fit for a terminal: what a failure is shown with.
-pub(crate) fn last_lines(dir: &std::path::Path, count: usize) -> Vec<String> {
+/// The last lines of a unit's last life, fit for a terminal: what a failure is shown with. None if the last life in the
+/// log is another one than `incarnation`: that one never wrote.
+pub(crate) fn last_lines(dir: &std::path::Path, count: usize, incarnation: Option<u32>) -> Vec<String> {
     let Ok(follower) = Reader::open(dir).tail(count, Query::default()) else { return Vec::new() };
-    let lines = follower.into_lines().filter_map(Result::ok).filter_map(|entry| match entry {
-        Entry::Line(line) => Some(sanitize_line(&line.bytes, false).into_owned()),
-        Entry::Started { .. } | Entry::Ended { .. } | Entry::Gap { .. } | Entry::Skipped { .. } => None,
-    });
-    lines.collect()
+    let (mut last, mut lines) = (None, Vec::new());
+    for entry in follower.into_lines().filter_map(Result::ok) {
+        match entry {
+            Entry::Line(line) => {
+                if last.replace(line.life).is_some_and(|before| before != line.life) {
+                    lines.clear();
+                }
+                lines.push(sanitize_line(&line.bytes, false).into_owned());
+            }
+            // A life that has written nothing has no last words, not those of the one before.
+            Entry::Started { life, .. } => {
+                last = Some(life);
+                lines.clear();
+            }
+            Entry::Ended { .. } | Entry::Gap { .. } | Entry::Skipped { .. } => {}
+        }
+    }
+    let is_wanted = last.is_some_and(|life| incarnation.is_none_or(|wanted| wanted == life.incarnation));
+    if is_wanted { lines } else { Vec::new() }
 }
 
 fn open_one(reader: &Reader, selection: Selection) -> Result<Follower, LogError> {
@@ -236,6 +251,6 @@ mod tests {
         let logs = [("api".to_owned(), dir.path().join("none"))];
         let mut tail = Tail::open(&logs, Selection::default(), false).unwrap();
         assert!(tail.next().unwrap().is_none());
-        assert!(last_lines(dir.path(), 5).is_empty());
+        assert!(last_lines(dir.path(), 5, None).is_empty());
     }
 }

@@ -135,6 +135,11 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
+/// A cause, unless it says nothing that the reader did not do.
+pub(crate) fn told(cause: Option<&str>) -> Option<&str> {
+    cause.filter(|cause| *cause != "asked for")
+}
+
 fn drives(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -150,6 +155,11 @@ mod tests {
         assert!(!text.chars().any(drives), "{text:?}");
         assert!(text.ends_with("b\tc\n"));
         assert!(matches!(harmless("plain ä"), Cow::Borrowed("plain ä")));
+    }
+
+    #[test]
+    fn a_cause_that_says_nothing_is_not_told() {
+        assert_eq!((told(Some("asked for")), told(Some("exited")), told(None)), (None, Some("exited"), None));
     }
 
     #[test]

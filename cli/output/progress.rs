@@ -7,7 +7,7 @@ use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::{Output, harmless};
+use super::{Output, harmless, told};
 
 /// Time between redraws of the spinners.
 const TICK: Duration = Duration::from_millis(100);
@@ -146,10 +146,11 @@ fn at_rest(unit: &UnitView) -> bool {
 }
 
 fn note(unit: &UnitView) -> Option<String> {
+    let cause = told(unit.cause.as_deref());
     match unit.state {
-        UnitState::Failed | UnitState::Backoff | UnitState::Pending => unit.cause.clone(),
+        UnitState::Failed | UnitState::Backoff | UnitState::Pending => cause.map(str::to_owned),
         UnitState::Starting | UnitState::Running | UnitState::Ready if unit.restarts > 0 => {
-            unit.cause.as_ref().map(|cause| format!("started again: {cause}"))
+            cause.map(|cause| format!("started again: {cause}"))
         }
         UnitState::Starting
         | UnitState::Running

@@ -14,6 +14,7 @@ mod invariants;
 mod library;
 mod lifecycle;
 mod logs;
+mod newcomer;
 mod probes;
 mod quickstart;
 mod reload;

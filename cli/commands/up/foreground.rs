@@ -4,11 +4,12 @@
 //! views, grown logs, signals, the reply to Down ──select!──▶ Happened ──▶ one decision each
 //! ```
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 
 use envctl_runtime::control::client::{Client, ClientError, Subscription};
-use envctl_runtime::control::view::ProjectView;
+use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
 use envctl_runtime::control::wire::{Down, DownReply, LogsGrown, WatchLogs, WatchProject};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,8 +34,17 @@ pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
-    /// Signals that came while nobody could act on them yet.
-    early: u32,
+    /// What came while nobody could act on it yet.
+    early: VecDeque<Word>,
+}
+
+/// What a signal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Somebody wants it to end; a second time: at once.
+    Stop,
+    /// The terminal is gone. Shell and kernel both say so, and none of them is impatient.
+    HungUp,
 }
 
 /// One thing that happened.
@@ -42,7 +52,7 @@ enum Happened {
     View(Box<ProjectView>),
     Grown,
     MoreLogs,
-    Signal,
+    Signal(Word),
     Down(Box<Result<DownReply, ClientError>>),
     /// The daemon ended a stream: the project is gone from it.
     Ended,
@@ -126,7 +136,7 @@ impl Foreground<'_> {
         };
         tokio::select! {
             biased;
-            () = signals.next() => Happened::Signal,
+            word = signals.next() => Happened::Signal(word),
             reply = stopped => Happened::Down(Box::new(reply)),
             view = streams.views.next(), if !streams_ended => match view {
                 Some(Ok(view)) => Happened::View(Box::new(view)),
@@ -146,7 +156,7 @@ impl Foreground<'_> {
         match happened {
             Happened::View(view) => Ok(self.take_view(*view)),
             Happened::Grown | Happened::MoreLogs => self.show_logs().await,
-            Happened::Signal => self.interrupt().await,
+            Happened::Signal(word) => self.interrupt(word).await,
             Happened::Down(reply) => self.stopped(*reply).map(Some),
             // What was asked to stop has stopped; the reply to that is the last word.
             Happened::Ended | Happened::Lost(_) if self.stopping.is_some() => {
@@ -192,10 +202,10 @@ impl Foreground<'_> {
                 self.more_logs = more;
                 Ok(None)
             }
-            // Nobody reads any more: as a closed terminal.
-            Err(error) if error.quiet => {
+            // Nobody reads any more: as a closed terminal. A stop that is under way is seen through in any case.
+            Err(error) if error.quiet || self.stopping.is_some() => {
                 self.more_logs = false;
-                self.interrupt().await
+                self.interrupt(Word::HungUp).await
             }
             Err(error) => Err(error),
         }
@@ -214,7 +224,10 @@ impl Foreground<'_> {
     }
 
     /// The first word stops what this `up` started, the second kills it, the third leaves.
-    async fn interrupt(&mut self) -> Result<Option<Exit>, CliError> {
+    async fn interrupt(&mut self, word: Word) -> Result<Option<Exit>, CliError> {
+        if word == Word::HungUp && self.stopping.is_some() {
+            return Ok(None);
+        }
         let output = &self.context.output;
         if self.started.reply.started.is_empty() {
             self.progress.aside(|| output.say("the run goes on; `envctl down` stops it"));
@@ -233,9 +246,14 @@ impl Foreground<'_> {
         Ok(None)
     }
 
+    /// Whether the whole run is this command's.
+    fn owns_all(&self) -> bool {
+        !self.started.reply.joined && self.started.scope.len() == self.started.project.units().count()
+    }
+
     fn down(&self) -> Down {
         let started = &self.started;
-        let everything = !started.reply.joined && started.scope.len() == started.project.units().count();
+        let everything = self.owns_all();
         Down {
             project: started.project.reference(),
             units: if everything { Vec::new() } else { started.reply.started.clone() },
@@ -251,9 +269,21 @@ impl Foreground<'_> {
         match down::escaped(&reply.escaped) {
             Some(error) => Err(error),
             None => {
-                self.context.output.say(&format!("{} is down", reply.project));
+                self.tell_stopped(&reply.project);
                 Ok(Exit::Interrupted)
             }
+        }
+    }
+
+    fn tell_stopped(&self, project: &str) {
+        let output = &self.context.output;
+        let stopped = &self.started.reply.started;
+        let runs_on = |unit: &UnitView| !stopped.contains(&unit.name) && !ended_by_itself(unit);
+        if !self.owns_all() && self.newest.as_ref().is_some_and(|view| view.units.iter().any(runs_on)) {
+            output.say(&format!("stopped {}; the rest of {project} runs on", stopped.join(", ")));
+            output.hint("`envctl down` stops it");
+        } else {
+            output.say(&format!("{project} is down"));
         }
     }
 
@@ -264,6 +294,15 @@ impl Foreground<'_> {
         self.started.client = self.context.reconnect().await?;
         *streams = self.subscribe().await?;
         Ok(())
+    }
+}
+
+/// Whether nothing of the unit runs or will run.
+fn ended_by_itself(unit: &UnitView) -> bool {
+    match unit.state {
+        UnitState::Stopped | UnitState::Done | UnitState::Failed => true,
+        UnitState::Pending => unit.desired == Desired::Down,
+        UnitState::Starting | UnitState::Running | UnitState::Ready | UnitState::Stopping | UnitState::Backoff => false,
     }
 }
 
@@ -288,32 +327,35 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
-            early: 0,
+            early: VecDeque::new(),
         })
     }
 
     /// The next one. Cancel-safe.
-    pub(crate) async fn next(&mut self) {
-        if self.early > 0 {
-            self.early -= 1;
-            return;
+    pub(crate) async fn next(&mut self) -> Word {
+        match self.early.pop_front() {
+            Some(word) => word,
+            None => self.receive().await,
         }
-        self.receive().await;
     }
 
-    /// Two of them: somebody means it. A single one is kept for [`Signals::next`].
+    /// A second one after a first: somebody means it. What comes alone is kept for [`Signals::next`].
     pub(crate) async fn twice(&mut self) {
-        while self.early < 2 {
-            self.receive().await;
-            self.early += 1;
+        loop {
+            let word = self.receive().await;
+            match (self.early.is_empty(), word) {
+                (true, word) => self.early.push_back(word),
+                (false, Word::Stop) => return,
+                (false, Word::HungUp) => {}
+            }
         }
     }
 
-    async fn receive(&mut self) {
+    async fn receive(&mut self) -> Word {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.interrupt.recv() => Word::Stop,
+            _ = self.terminate.recv() => Word::Stop,
+            _ = self.hangup.recv() => Word::HungUp,
         }
     }
 }

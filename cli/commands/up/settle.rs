@@ -1,6 +1,7 @@
 //! Whether a start has come to its end: the rule behind `up --wait` and the end of a foreground `up`.
 
 use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
+use envctl_runtime::control::wire::UpReply;
 
 /// How far a start is.
 #[derive(Debug, PartialEq)]
@@ -35,6 +36,28 @@ pub(crate) fn ended(view: &ProjectView, scope: &[String]) -> bool {
     })
 }
 
+/// The units that an `up` set in motion: what was not wanted before, and what had failed, was stopped, or waited for one
+/// that was lost. What was on its way by itself was set in motion by somebody else.
+pub(crate) fn set_in_motion(before: Option<&ProjectView>, reply: &UpReply, scope: &[String]) -> Vec<String> {
+    let revived = |view: &ProjectView, unit: &UnitView| match unit.state {
+        UnitState::Failed | UnitState::Stopped => true,
+        UnitState::Pending => unit.desired == Desired::Down || stuck(view, unit),
+        UnitState::Starting
+        | UnitState::Running
+        | UnitState::Ready
+        | UnitState::Stopping
+        | UnitState::Backoff
+        | UnitState::Done => false,
+    };
+    let view = before.filter(|_| reply.joined);
+    let units = view.into_iter().flat_map(|view| view.units.iter().map(move |unit| (view, unit)));
+    let was_revived: Vec<_> = units.filter(|(view, unit)| revived(view, unit)).map(|(_, unit)| &unit.name).collect();
+    let mut started: Vec<String> = scope.iter().filter(|name| was_revived.contains(name)).cloned().collect();
+    let rest: Vec<String> = reply.started.iter().filter(|name| !started.contains(name)).cloned().collect();
+    started.extend(rest);
+    started
+}
+
 /// A unit that is down for good: it failed, or somebody stopped it meanwhile.
 fn lost(unit: &UnitView) -> bool {
     unit.state == UnitState::Failed || (unit.state == UnitState::Stopped && unit.desired == Desired::Down)
@@ -42,6 +65,11 @@ fn lost(unit: &UnitView) -> bool {
 
 /// A unit that waits for one that is lost, at any distance.
 fn stuck(view: &ProjectView, unit: &UnitView) -> bool {
+    culprit(view, unit).is_some()
+}
+
+/// The lost unit that a pending one waits for, at any distance.
+pub(crate) fn culprit<'a>(view: &'a ProjectView, unit: &'a UnitView) -> Option<&'a UnitView> {
     let mut open = vec![unit];
     let mut seen: Vec<&str> = Vec::new();
     while let Some(unit) = open.pop() {
@@ -51,12 +79,12 @@ fn stuck(view: &ProjectView, unit: &UnitView) -> bool {
         seen.push(&unit.name);
         for needed in view.units.iter().filter(|other| unit.blocked_by.contains(&other.name)) {
             if lost(needed) {
-                return true;
+                return Some(needed);
             }
             open.push(needed);
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::logs::last_lines;
 use crate::output::progress::{Progress, seconds};
+use crate::output::told;
 
 /// Log lines shown with a unit that failed.
 const FAILURE_LINES: usize = 10;
@@ -36,7 +37,7 @@ pub(super) async fn wait(
     let done = tokio::select! {
         done = settled(context, &mut started, &mut progress, &mut newest) => done,
         () = over => Err(overdue(timeout.unwrap_or_default(), newest.as_ref(), &started.scope)),
-        () = signals.next() => Ok(Exit::Interrupted),
+        _ = signals.next() => Ok(Exit::Interrupted),
     };
     progress.settle();
     match done {
@@ -90,15 +91,17 @@ async fn watch(
 
 /// A unit that cannot come up: what happened, what to do, and what it said last.
 pub(super) fn failure(unit: &UnitView, started: &Started) -> CliError {
-    let why = unit.cause.clone().unwrap_or_else(|| match unit.blocked_by.as_slice() {
+    let why = told(unit.cause.as_deref()).map(str::to_owned).unwrap_or_else(|| match unit.blocked_by.as_slice() {
         [] => format!("it is {}", unit.state.as_str()),
         needed => format!("it waits for {}, which cannot come up", needed.join(", ")),
     });
     let dir = started.logs.iter().find(|(name, _)| *name == unit.name).map(|(_, dir)| dir.as_path());
-    let lines = if unit.incarnation == 0 {
+    // What has no process and never ended could not even be started: the log's last words are an earlier run's.
+    let never_ran = unit.exit.is_none() && unit.pid.is_none();
+    let lines = if unit.incarnation == 0 || never_ran {
         Vec::new()
     } else {
-        dir.map(|dir| last_lines(dir, FAILURE_LINES)).unwrap_or_default()
+        dir.map(|dir| last_lines(dir, FAILURE_LINES, Some(unit.incarnation))).unwrap_or_default()
     };
     let details = lines.iter().map(|line| format!("{} | {line}", unit.name)).collect();
     let hint = unit
@@ -113,14 +116,19 @@ fn overdue(timeout: Duration, newest: Option<&ProjectView>, scope: &[String]) ->
         Some(Settled::Waiting(units)) => units.into_iter().map(on_its_way).collect::<Vec<_>>().join(", "),
         Some(Settled::Up | Settled::Failed(_)) | None => "the first word of the daemon".to_owned(),
     };
+    let why = match newest.map(|view| settle(view, scope)) {
+        Some(Settled::Waiting(units)) => units.first().map(|unit| format!(", `envctl why {}` explains it", unit.name)),
+        Some(Settled::Up | Settled::Failed(_)) | None => None,
+    };
+    let why = why.unwrap_or_default();
     CliError::new("timeout", format!("timed out after {} waiting for {waiting}", seconds(timeout)))
-        .hint("what was started runs on: `envctl ps` shows it, `envctl why UNIT` explains it, `envctl down` stops it")
+        .hint(format!("what was started runs on: `envctl ps` shows it{why}, `envctl down` stops it"))
         .exit(Exit::TimedOut)
 }
 
 fn on_its_way(unit: &UnitView) -> String {
     let state = unit.state.as_str();
-    match (unit.blocked_by.as_slice(), &unit.cause) {
+    match (unit.blocked_by.as_slice(), told(unit.cause.as_deref())) {
         ([], Some(cause)) => format!("{} ({state}: {cause})", unit.name),
         ([], None) => format!("{} ({state})", unit.name),
         (needed, _) => format!("{} ({state}, waits for {})", unit.name, needed.join(", ")),

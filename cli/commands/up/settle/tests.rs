@@ -62,3 +62,23 @@ fn a_run_has_ended_when_nothing_of_it_can_move() {
     // Two that wait for each other are the engine's to judge; looking must end.
     assert!(!ended(&view(vec![blocked("a", "b"), blocked("b", "a")]), &scope(&["a", "b"])));
 }
+
+#[test]
+fn an_up_that_joins_sets_in_motion_what_was_lost_and_what_waited_for_it_but_not_what_comes_by_itself() {
+    let reply =
+        |joined, started: &[&str]| UpReply { project: "shop".into(), run: "r".into(), joined, started: scope(started) };
+    let coming = UnitView { blocked_by: vec!["cache".to_owned()], ..unit("mail", UnitState::Pending) };
+    let before = view(vec![
+        unit("db", UnitState::Failed),
+        blocked("api", "db"),
+        unit("cache", UnitState::Starting),
+        coming,
+        unit("web", UnitState::Ready),
+    ]);
+    let all = scope(&["db", "api", "cache", "mail", "web", "new"]);
+    let moved = |before, reply, scope: &[String]| set_in_motion(before, &reply, scope);
+    assert_eq!(moved(Some(&before), reply(true, &["new"]), &all), scope(&["db", "api", "new"]));
+    assert_eq!(moved(Some(&before), reply(true, &[]), &scope(&["web"])), scope(&[]));
+    assert_eq!(moved(Some(&before), reply(false, &["web"]), &all), scope(&["web"]));
+    assert_eq!(moved(None, reply(true, &["new"]), &all), scope(&["new"]));
+}
