@@ -236,3 +236,13 @@ fn what_was_asked_for_is_not_given_as_a_cause() {
         assert!(!output.stdout.contains(": asked for"), "{output}");
     }
 }
+
+#[test]
+fn a_service_that_ends_at_once_is_not_called_up() {
+    let env = TestEnvironment::new();
+    let project = env.project(
+        "[services.quits]\nsh = \"echo no config >&2; exit 3\"\nbackoff = { base = \"20ms\", max = \"20ms\" }\nunstable = 3\n",
+    );
+    let up = project.envctl(&["up", "-d", "--wait", "--wait-timeout", "20s"]).exits(1);
+    up.complains(&["quits", "no config"]);
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use envctl_runtime::control::client::{Client, ClientError};
-use envctl_runtime::control::view::{ProjectView, UnitView};
+use envctl_runtime::control::view::{ProjectView, UnitState, UnitView};
 use envctl_runtime::control::wire::WatchProject;
 
 use super::foreground::Signals;
@@ -16,6 +16,8 @@ use crate::output::logs::last_lines;
 use crate::output::progress::{Progress, seconds};
 use crate::output::told;
 
+/// How long a unit without a probe must run before it counts as up: one that cannot run at all has ended by then.
+const PROOF_OF_LIFE: Duration = Duration::from_millis(250);
 /// Log lines shown with a unit that failed.
 const FAILURE_LINES: usize = 10;
 
@@ -76,17 +78,32 @@ async fn watch(
     newest: &mut Option<ProjectView>,
 ) -> Result<(), ClientError> {
     let mut views = client.subscribe(WatchProject { project: started.project.reference() }).await?;
-    while let Some(view) = views.next().await {
+    let mut next = views.next().await;
+    while let Some(view) = next {
         let view = view?;
         progress.observe(&view, &started.scope);
-        let decided = !matches!(settle(&view, &started.scope), Settled::Waiting(_));
+        let settled = settle(&view, &started.scope);
+        let (decided, unproved) =
+            (!matches!(settled, Settled::Waiting(_)), settled == Settled::Up && unproved(&view, started));
         *newest = Some(view);
-        if decided {
-            return Ok(());
-        }
+        next = match (decided, unproved) {
+            (false, _) => views.next().await,
+            (true, false) => return Ok(()),
+            // Nothing will ever say that it is well: that it did not end at once is all the proof there is.
+            (true, true) => match tokio::time::timeout(PROOF_OF_LIFE, views.next()).await {
+                Ok(next) => next,
+                Err(_) => return Ok(()),
+            },
+        };
     }
     // The daemon ended the stream although something was still on its way.
     Err(ClientError::Lost)
+}
+
+/// Whether a unit counts as up only because it runs.
+fn unproved(view: &ProjectView, started: &Started) -> bool {
+    let mut units = view.units.iter().filter(|unit| started.scope.contains(&unit.name));
+    units.any(|unit| unit.state == UnitState::Running && !unit.probed)
 }
 
 /// A unit that cannot come up: what happened, what to do, and what it said last.

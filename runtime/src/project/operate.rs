@@ -328,7 +328,10 @@ impl Project {
 
     fn begin_run(&mut self) {
         self.reset_engine();
-        let number = u32::try_from(jiff::Timestamp::now().as_second()).unwrap_or(u32::MAX);
+        let second = u32::try_from(jiff::Timestamp::now().as_second()).unwrap_or(u32::MAX);
+        // Two runs within one second must not be taken for one in the logs.
+        let number = second.max(self.last_run_number.saturating_add(1));
+        self.last_run_number = number;
         self.run = Some(Run { id: new_run_id(), number, started: Instant::now(), closing: false });
         let names: Vec<String> = self.spec.units.keys().map(ToString::to_string).collect();
         let text = format!("{} is being started", self.spec.name);

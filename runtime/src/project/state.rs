@@ -89,6 +89,8 @@ pub struct Project {
     pub(super) view: watch::Sender<ProjectView>,
     timers: BTreeMap<TimerKey, AbortHandle>,
     pub(super) waiting: Vec<Waiting>,
+    /// The number of the last run in log records.
+    pub(super) last_run_number: u32,
     /// How many `down`s have been asked for.
     pub(super) downs: u64,
     /// Requests that came while the last run was being closed; taken up when it is.
@@ -146,6 +148,7 @@ impl Project {
             view: watch::Sender::new(view),
             timers: BTreeMap::new(),
             waiting: Vec::new(),
+            last_run_number: 0,
             downs: 0,
             later: VecDeque::new(),
             tasks: JoinSet::new(),
