@@ -225,20 +225,34 @@ impl Open {
     }
 
     fn next(&mut self) -> io::Result<Option<Record>> {
-        if self.batch.is_empty() {
-            self.batch = read_records(&self.index, self.at, BATCH_RECORDS)?.into();
+        loop {
+            if self.batch.is_empty() {
+                self.batch = read_records(&self.index, self.at, BATCH_RECORDS)?.into();
+            }
+            let follows = |record: &Record| record.sequence == self.header.first_sequence + self.at;
+            let Some(record) = self.batch.pop_front().filter(follows) else {
+                self.batch.clear();
+                return Ok(None);
+            };
+            self.at += 1;
+            self.life = record.life;
+            if let Some(record) = self.unseen(record) {
+                return Ok(Some(record));
+            }
         }
-        let follows = |record: &Record| record.sequence == self.header.first_sequence + self.at;
-        let Some(record) = self.batch.pop_front().filter(follows) else {
-            self.batch.clear();
-            return Ok(None);
-        };
-        self.at += 1;
-        self.life = record.life;
-        if record.kind == Kind::Data {
-            self.ends[record.stream.index()] = record.offset + u64::from(record.len);
+    }
+
+    /// What of a record has not been handed out yet: its bytes may have been, before the writer had come to write it.
+    fn unseen(&mut self, mut record: Record) -> Option<Record> {
+        if record.kind != Kind::Data {
+            return Some(record);
         }
-        Ok(Some(record))
+        let end = record.offset + u64::from(record.len);
+        let from = record.offset.max(self.ends[record.stream.index()]).min(end);
+        self.ends[record.stream.index()] = end.max(self.ends[record.stream.index()]);
+        record.len = u32::try_from(end - from).unwrap_or(record.len);
+        record.offset = from;
+        (record.len > 0).then_some(record)
     }
 
     fn skip_to(&mut self, at: u64) -> io::Result<()> {
