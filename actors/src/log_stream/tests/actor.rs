@@ -23,7 +23,8 @@ async fn spawn(dir: &Path, pump: &Pump) -> LogStream {
 }
 
 fn unit(dir: &Path) -> File {
-    OpenOptions::new().write(true).open(dir.join("api.out")).unwrap()
+    // Read-write, as a unit gets it: nobody's end gives it SIGPIPE.
+    OpenOptions::new().read(true).write(true).open(dir.join("api.out")).unwrap()
 }
 
 #[tokio::test]
