@@ -194,7 +194,14 @@ impl Client {
         let id = self.send(R::KIND, &request, Waiter::Reply(answer)).await?;
         // A caller that gives up waiting leaves no entry behind.
         let _forget = Forget { id, waiting: &self.waiting };
-        let frame = answered.await.map_err(|_| ClientError::Lost)?;
+        let frame = match R::ANSWER_WITHIN {
+            None => answered.await,
+            Some(within) => {
+                let hung = |_| ClientError::Hung { pid: self.peer_pid };
+                tokio::time::timeout(within, answered).await.map_err(hung)?
+            }
+        };
+        let frame = frame.map_err(|_| ClientError::Lost)?;
         match frame.kind.as_str() {
             KIND_REPLY => Ok(frame::decode_body(&frame)?),
             _ => Err(refusal(&frame)),

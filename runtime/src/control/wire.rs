@@ -4,6 +4,7 @@
 //! named fields, so that an unknown kind can be refused without being understood.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,12 +21,17 @@ pub const FRAME_INBOUND_MAX_BYTES: usize = 1024 * 1024;
 /// Longest frame a client accepts.
 pub const FRAME_CLIENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// A daemon that does not answer a question about its own memory within this time hangs.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 /// A question with one answer.
 pub trait Request: Serialize + DeserializeOwned + Send + 'static {
     /// Its name on the wire.
     const KIND: &'static str;
     /// The answer.
     type Reply: Serialize + DeserializeOwned + Send + 'static;
+    /// Longest wait for the answer; `None`: the work takes as long as it takes.
+    const ANSWER_WITHIN: Option<Duration>;
 }
 
 /// A question with a stream of answers, until either side ends it.
@@ -272,9 +278,10 @@ pub struct LogsGrown {
 }
 
 macro_rules! requests {
-    ($($request:ident = $kind:literal => $reply:ty;)*) => {
+    ($($request:ident = $kind:literal => $reply:ty, $within:expr;)*) => {
         $(impl Request for $request {
             const KIND: &'static str = $kind;
+            const ANSWER_WITHIN: Option<Duration> = $within;
             type Reply = $reply;
         })*
         /// Every request kind, in the order of this file; the golden frames of the tests cover each.
@@ -294,14 +301,14 @@ macro_rules! subscriptions {
 }
 
 requests! {
-    Up = "up" => UpReply;
-    Down = "down" => DownReply;
-    Ps = "ps" => PsReply;
-    Operate = "operate" => Accepted;
-    Kill = "kill" => Accepted;
-    UnitEnv = "unit-env" => UnitEnvReply;
-    DaemonStatus = "daemon-status" => DaemonView;
-    DaemonStop = "daemon-stop" => DaemonStopReply;
+    Up = "up" => UpReply, None;
+    Down = "down" => DownReply, None;
+    Ps = "ps" => PsReply, Some(AT_ONCE);
+    Operate = "operate" => Accepted, None;
+    Kill = "kill" => Accepted, Some(AT_ONCE);
+    UnitEnv = "unit-env" => UnitEnvReply, Some(AT_ONCE);
+    DaemonStatus = "daemon-status" => DaemonView, Some(AT_ONCE);
+    DaemonStop = "daemon-stop" => DaemonStopReply, None;
 }
 
 subscriptions! {
