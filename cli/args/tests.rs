@@ -7,10 +7,11 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 52] = [
+const LINES: [&str; 53] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
+    "up -d --wait --strict",
     "up --no-deps api",
     "down",
     "down --timeout 5s",

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use envctl_runtime::control::wire::{Down, DownReply};
+use envctl_runtime::control::wire::{Down, DownReply, Killed};
 
 use crate::args::duration;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::output::harmless;
 
 /// Stop everything, in order, and wait until it is down
 #[derive(Debug, clap::Args)]
@@ -21,13 +22,16 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let target = context.locate().await?;
     let places = context.target_places(&target)?;
     let Some(client) = context.reading_daemon(&places).await? else {
-        return tell(context, &DownReply { project: target.name, was_up: false, escaped: Vec::new() });
+        return tell(
+            context,
+            &DownReply { project: target.name, was_up: false, escaped: Vec::new(), killed: Vec::new() },
+        );
     };
     let timeout_ms = args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
     let down = Down { project: target.reference, units: Vec::new(), timeout_ms, kill: false };
     match client.request(down).await {
         Err(envctl_runtime::control::client::ClientError::Refused(refusal)) if refusal.code == "not-found" => {
-            tell(context, &DownReply { project: target.name, was_up: false, escaped: Vec::new() })
+            tell(context, &DownReply { project: target.name, was_up: false, escaped: Vec::new(), killed: Vec::new() })
         }
         reply => tell(context, &reply?),
     }
@@ -43,10 +47,26 @@ pub(crate) fn tell(context: &Context, reply: &DownReply) -> Result<Exit, CliErro
     } else {
         context.output.say(&format!("{} is not up: nothing to stop", reply.project));
     }
+    tell_killed(context, &reply.killed);
     if let Some(error) = escaped(&reply.escaped) {
         context.output.error(&error);
     }
     Ok(Exit::ok_if(clean))
+}
+
+/// Names the units that did not end by themselves: their last words may be missing.
+pub(crate) fn tell_killed(context: &Context, killed: &[Killed]) {
+    for Killed { unit, after } in killed {
+        context.output.say(&format!("{} was killed: {}", harmless(unit), killed_text(after)));
+    }
+}
+
+fn killed_text(after: &str) -> &'static str {
+    match after {
+        "timeout" => "the time for the whole stop was over",
+        "asked" => "somebody asked for it",
+        _ => "it did not end within its grace",
+    }
 }
 
 /// Processes that could not be ended, as a failure.

@@ -35,8 +35,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     // Only a project that is not configured here has to be asked for its units.
     let view = if target.project.is_none() { context.observe(&target).await?.view } else { None };
     target.check_units(&args.units, view.as_ref())?;
-    let wanted =
-        |event: &EventView| args.units.is_empty() || event.unit.as_ref().is_some_and(|unit| args.units.contains(unit));
+    let wanted = |event: &EventView| args.units.is_empty() || args.units.iter().any(|unit| is_about(event, unit));
     let all = read(&places.events())?;
     let mut last = all.last().map_or(0, |event| event.seq);
     let chosen: Vec<_> = all.iter().filter(|event| wanted(event)).collect();
@@ -66,6 +65,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
         }
         client = context.reconnect().await?;
     }
+}
+
+/// Whether an event is about a unit: it names it, or a group that the unit goes up and down with.
+fn is_about(event: &EventView, unit: &str) -> bool {
+    let among = || event.details.get("units").and_then(|units| units.as_array()).into_iter().flatten();
+    event.unit.as_deref() == Some(unit)
+        || (event.event.starts_with("group.") && among().any(|name| name.as_str() == Some(unit)))
 }
 
 /// The journal so far; none yet is an empty one.
@@ -121,6 +127,26 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn events_of_a_group_are_about_each_of_its_units() {
+        let mut event = EventView {
+            schema_version: 1,
+            seq: 3,
+            time: "2026-01-01T00:00:00Z".to_owned(),
+            run: "r".to_owned(),
+            event: "group.restarting".to_owned(),
+            unit: Some("worker".to_owned()),
+            incarnation: None,
+            message: "group core restarts together".to_owned(),
+            cause: None,
+            hint: None,
+            details: BTreeMap::from([("units".to_owned(), serde_json::json!(["api", "worker"]))]),
+        };
+        assert!(is_about(&event, "worker") && is_about(&event, "api") && !is_about(&event, "web"));
+        event.event = "operator.asked".to_owned();
+        assert!(!is_about(&event, "api"));
+    }
 
     #[test]
     fn an_event_object_says_its_version_once() {

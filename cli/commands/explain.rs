@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use envctl_runtime::explain::{Explained, Explanation, explain};
+use envctl_runtime::explain::{Explained, Explanation, GroupExplained, SharedBudget, explain};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -58,7 +58,7 @@ pub(crate) fn outside(context: &Context, kind: &str, body: &impl Serialize) -> R
 
 fn text(explanation: &Explanation, paint: Paint) -> String {
     let mut text = String::new();
-    let Explanation { project, root, files, inherit, waves, left_out } = explanation;
+    let Explanation { project, root, files, inherit, waves, left_out, groups, supervision } = explanation;
     let files: Vec<_> =
         files.iter().map(|file| file.strip_prefix(root).unwrap_or(file).display().to_string()).collect();
     let _ = writeln!(text, "{} in {}, from {}", paint.bold(project), root.display(), files.join(", "));
@@ -70,10 +70,26 @@ fn text(explanation: &Explanation, paint: Paint) -> String {
             push_unit(&mut text, unit, paint);
         }
     }
+    push_groups(&mut text, groups, supervision.as_ref(), paint);
     if !left_out.is_empty() {
         let _ = writeln!(text, "\nnot started: {}", left_out.join(", "));
     }
     harmless_but_colours(text, paint)
+}
+
+fn push_groups(text: &mut String, groups: &[GroupExplained], supervision: Option<&SharedBudget>, paint: Paint) {
+    if groups.is_empty() && supervision.is_none() {
+        return;
+    }
+    let _ = writeln!(text, "\n{}", paint.bold("groups"));
+    for GroupExplained { group, parent, members, shared } in groups {
+        let place = parent.as_ref().map(|parent| format!(" in {parent}")).unwrap_or_default();
+        let _ = writeln!(text, "  {}{place}: {}", paint.name(group, group), members.join(", then "));
+        let _ = writeln!(text, "    {}", shared.text);
+    }
+    if let Some(shared) = supervision {
+        let _ = writeln!(text, "  everything without a group\n    {}", shared.text);
+    }
 }
 
 fn push_unit(text: &mut String, unit: &Explained, paint: Paint) {
@@ -94,13 +110,17 @@ fn push_unit(text: &mut String, unit: &Explained, paint: Paint) {
         "ignore" => format!("{} {}", need.unit, need.is),
         then => format!("{} {} (then {then})", need.unit, need.is),
     });
-    fact("after", &waits.collect::<Vec<_>>().join(", "));
+    fact(
+        "after",
+        &waits.chain(unit.after.iter().map(|before| format!("{before} (of its group)"))).collect::<Vec<_>>().join(", "),
+    );
     fact("runs", unit.runs.trim_end());
     fact("in", &unit.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default());
     let ports = unit.ports.iter().map(|port| format!("{} from {}", port.name, port.base));
     fact("ports", &ports.collect::<Vec<_>>().join(", "));
     fact("ready", &unit.ready);
     fact("restart", &unit.restart);
+    fact("budget", &unit.budget);
     let env = unit.env.iter().map(|variable| format!("{}={}  # {}", variable.name, variable.value, variable.origin));
     fact("env", &env.collect::<Vec<_>>().join("\n"));
 }

@@ -1,12 +1,14 @@
 //! `envctl health`.
 
-use envctl_runtime::control::view::{Desired, UnitState, UnitView};
+use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
 use serde::Serialize;
 
 use super::ps::as_desired;
+use super::show_state::recorded_view;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::output::harmless;
 use crate::output::table::{Cell, Table};
 
 /// Judge what runs: exit 1 if a critical unit is not well
@@ -25,6 +27,8 @@ struct Body {
     overall: &'static str,
     healthy: bool,
     blocking: bool,
+    /// Why the run ends, or has ended, by itself.
+    cause: Option<String>,
     units: Vec<Judged>,
 }
 
@@ -42,9 +46,12 @@ struct Judged {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
     let target = context.locate().await?;
-    let view = context.observe(&target).await?.view;
-    let (run, units) = view.map_or((None, Vec::new()), |view| (view.run, view.units.iter().map(judge).collect()));
-    let body = sum_up(target.name, run, units, args.strict);
+    let view = match context.observe(&target).await?.view {
+        Some(view) => Some(view),
+        // A run that ended by itself is not well just because nobody looks after it any more.
+        None => recorded_view(&context.target_places(&target)?.run_state()).filter(|view| view.cause.is_some()),
+    };
+    let body = sum_up(target.name, view.as_ref(), args.strict);
     if context.output.json {
         context.output.object("health", !body.blocking, &body)?;
     } else {
@@ -53,16 +60,20 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     Ok(Exit::ok_if(!body.blocking))
 }
 
-fn sum_up(project: String, run: Option<String>, units: Vec<Judged>, strict: bool) -> Body {
+fn sum_up(project: String, view: Option<&ProjectView>, strict: bool) -> Body {
+    let units: Vec<Judged> = view.into_iter().flat_map(|view| &view.units).map(judge).collect();
+    let cause = view.and_then(|view| view.cause.clone());
     let any = |verdict: &str| units.iter().any(|unit| unit.verdict == verdict);
-    let overall = match (units.iter().all(|unit| !unit.wanted && unit.verdict == "ok"), any("bad"), any("warn")) {
+    let down = cause.is_none() && units.iter().all(|unit| !unit.wanted && unit.verdict == "ok");
+    let overall = match (down, cause.is_some() || any("bad"), any("warn")) {
         (true, _, _) => "down",
         (false, true, _) => "unhealthy",
         (false, false, true) => "degraded",
         (false, false, false) => "healthy",
     };
     let blocking = overall == "unhealthy" || (strict && overall == "degraded");
-    Body { project, run, overall, healthy: overall == "healthy", blocking, units }
+    let run = view.and_then(|view| view.run.clone());
+    Body { project, run, overall, healthy: overall == "healthy", blocking, cause, units }
 }
 
 fn judge(unit: &UnitView) -> Judged {
@@ -97,24 +108,41 @@ fn tell(context: &Context, body: &Body) -> Result<(), CliError> {
         table.row(vec![unit.unit.as_str().into(), Cell::painted(unit.verdict, shown), unit.state.into(), cause.into()]);
     }
     context.output.write(&table.render(paint))?;
-    context.output.say(&format!("{} is {}", body.project, body.overall));
+    let cause = body.cause.as_deref().map(|cause| format!(": {}", harmless(cause))).unwrap_or_default();
+    context.output.say(&format!("{} is {}{cause}", body.project, body.overall));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use envctl_runtime::control::view::ProjectState;
+
     use super::*;
     use crate::output::progress::tests::unit;
 
+    fn judged(units: Vec<UnitView>, cause: Option<&str>, strict: bool) -> (&'static str, bool) {
+        let (state, cause) = (ProjectState::Up, cause.map(str::to_owned));
+        let view =
+            ProjectView { name: "shop".into(), root: "/p".into(), run: None, state, units, cause, caused_by: None };
+        let body = sum_up("shop".into(), Some(&view), strict);
+        (body.overall, body.blocking)
+    }
+
     #[test]
     fn a_critical_failure_blocks_and_another_only_degrades() {
-        let mut failed = unit("api", UnitState::Failed);
-        let judged = |unit: &UnitView, strict| sum_up("shop".into(), None, vec![judge(unit)], strict);
-        assert_eq!((judged(&failed, false).overall, judged(&failed, false).blocking), ("unhealthy", true));
-        failed.critical = false;
-        assert_eq!((judged(&failed, false).overall, judged(&failed, false).blocking), ("degraded", false));
-        assert!(judged(&failed, true).blocking);
-        assert_eq!(judged(&unit("api", UnitState::Ready), true).overall, "healthy");
-        assert_eq!(sum_up("shop".into(), None, Vec::new(), true).overall, "down");
+        let failed = unit("api", UnitState::Failed);
+        let optional = UnitView { critical: false, ..failed.clone() };
+        assert_eq!(judged(vec![failed], None, false), ("unhealthy", true));
+        assert_eq!(judged(vec![optional.clone()], None, false), ("degraded", false));
+        assert_eq!(judged(vec![optional], None, true), ("degraded", true));
+        assert_eq!(judged(vec![unit("api", UnitState::Ready)], None, true), ("healthy", false));
+        assert_eq!(judged(Vec::new(), None, true), ("down", false));
+    }
+
+    #[test]
+    fn a_run_that_ended_by_itself_is_not_merely_down() {
+        let stopped = UnitView { desired: Desired::Down, ..unit("api", UnitState::Stopped) };
+        assert_eq!(judged(vec![stopped.clone()], None, false), ("down", false));
+        assert_eq!(judged(vec![stopped], Some("web was given up"), false), ("unhealthy", true));
     }
 }

@@ -27,6 +27,15 @@ pub(crate) struct Args {
     pub(crate) usage: bool,
 }
 
+/// Which columns a table has beside the usual ones.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    /// Any unit has a group.
+    grouped: bool,
+    /// Cpu time and memory were measured.
+    usage: bool,
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     session: &'a str,
@@ -35,8 +44,8 @@ struct Body<'a> {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
     let projects = if args.all { all(context, args.usage).await? } else { here(context, args.usage).await? };
-    let fine =
-        !args.check || (!projects.is_empty() && projects.iter().flat_map(|project| &project.units).all(as_desired));
+    let is_fine = |project: &ProjectView| project.cause.is_none() && project.units.iter().all(as_desired);
+    let fine = !args.check || (!projects.is_empty() && projects.iter().all(is_fine));
     if context.output.json {
         let session = context.session().as_str();
         context.output.object("ps", fine, &Body { session, projects: &projects })?;
@@ -94,12 +103,11 @@ pub(crate) fn as_desired(unit: &UnitView) -> bool {
 
 /// One project as a table, with the cause under what is not well.
 fn render(project: &ProjectView, args: Args, paint: Paint) -> String {
-    let mut table = match args.usage {
-        true => Table::new(&["NAME", "KIND", "STATE", "READY", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "PORTS"]),
-        false => Table::new(&["NAME", "KIND", "STATE", "READY", "PID", "UPTIME", "RESTARTS", "PORTS"]),
-    };
+    let grouped = project.units.iter().any(|unit| unit.group.is_some());
+    let columns = Columns { grouped, usage: args.usage };
+    let mut table = Table::new(&columns.titles());
     for unit in &project.units {
-        table.row(row(unit, args.usage, paint));
+        table.row(columns.row(unit, paint));
         for note in notes(unit, paint) {
             table.note(note);
         }
@@ -114,27 +122,50 @@ fn render(project: &ProjectView, args: Args, paint: Paint) -> String {
     } else {
         String::new()
     };
-    title + &table.render(paint)
+    title + &table.render(paint) + &ending(project, paint)
 }
 
-fn row(unit: &UnitView, usage: bool, paint: Paint) -> Vec<Cell> {
-    let state = unit.state.as_str();
-    let pid = unit.pid.map(|pid| pid.to_string()).unwrap_or_default();
-    let mut cells: Vec<Cell> = vec![
-        Cell::from(unit.name.as_str()),
-        Cell::from(unit.kind.as_str()),
-        Cell::painted(state, paint.state(unit.state, state)),
-        Cell::from(if unit.ready { "yes" } else { "no" }),
-        Cell::from(pid),
-        Cell::from(uptime(unit)),
-        Cell::from(unit.restarts.to_string()),
-    ];
-    if usage {
-        cells.push(Cell::from(unit.cpu_ms.map(|ms| format!("{:.1}s", ms as f64 / 1000.0)).unwrap_or_default()));
-        cells.push(Cell::from(unit.memory.map(size).unwrap_or_default()));
+/// Why the run ends, or has ended, by itself.
+fn ending(project: &ProjectView, paint: Paint) -> String {
+    let Some(cause) = &project.cause else { return String::new() };
+    let words = if project.run.is_some() { "ends" } else { "has failed" };
+    let line = paint.red(&format!("{} {words}: {}", harmless(&project.name), harmless(cause)));
+    let unit = project.caused_by.as_deref().map(harmless);
+    let hint = unit.map(|unit| format!("  {} `envctl why {unit}` tells more\n", paint.cyan("hint:")));
+    format!("{line}\n{}", hint.unwrap_or_default())
+}
+
+// === impl Columns ===
+
+impl Columns {
+    fn titles(self) -> Vec<&'static str> {
+        let mut titles = vec!["NAME", "KIND"];
+        titles.extend(self.grouped.then_some("GROUP"));
+        titles.extend(["STATE", "READY", "PID", "UPTIME", "RESTARTS"]);
+        titles.extend(if self.usage { &["CPU", "MEM"][..] } else { &[] });
+        titles.push("PORTS");
+        titles
     }
-    cells.push(Cell::from(unit.ports.iter().map(port_text).collect::<Vec<_>>().join(",")));
-    cells
+
+    fn row(self, unit: &UnitView, paint: Paint) -> Vec<Cell> {
+        let state = unit.state.as_str();
+        let pid = unit.pid.map(|pid| pid.to_string()).unwrap_or_default();
+        let mut cells: Vec<Cell> = vec![Cell::from(unit.name.as_str()), Cell::from(unit.kind.as_str())];
+        cells.extend(self.grouped.then(|| Cell::from(unit.group.as_deref().unwrap_or_default())));
+        cells.extend([
+            Cell::painted(state, paint.state(unit.state, state)),
+            Cell::from(if unit.ready { "yes" } else { "no" }),
+            Cell::from(pid),
+            Cell::from(uptime(unit)),
+            Cell::from(unit.restarts.to_string()),
+        ]);
+        if self.usage {
+            cells.push(Cell::from(unit.cpu_ms.map(|ms| format!("{:.1}s", ms as f64 / 1000.0)).unwrap_or_default()));
+            cells.push(Cell::from(unit.memory.map(size).unwrap_or_default()));
+        }
+        cells.push(Cell::from(unit.ports.iter().map(port_text).collect::<Vec<_>>().join(",")));
+        cells
+    }
 }
 
 fn port_text(port: &envctl_runtime::control::view::PortView) -> String {

@@ -49,6 +49,15 @@ struct Recorded {
     exit: Option<ExitView>,
     #[serde(default)]
     failure_detail: Option<String>,
+    #[serde(default)]
+    group: Option<String>,
+    #[serde(default = "yes")]
+    critical: bool,
+}
+
+/// Units recorded by a build that did not say so are critical.
+fn yes() -> bool {
+    true
 }
 
 pub(crate) async fn run(context: &Context, _args: Args) -> Result<Exit, CliError> {
@@ -122,7 +131,12 @@ pub(crate) fn recorded_view(run_state: &Path) -> Option<ProjectView> {
     let run = value.get("run_id").and_then(Value::as_str).map(str::to_owned);
     let entries = ["requirements", "services"].into_iter().filter_map(|table| value.get(table)?.as_object());
     let units = entries.flat_map(|table| table.values()).filter_map(|entry| unit(entry, since)).collect();
-    Some(ProjectView { name, root, run, state: ProjectState::Down, units })
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let (cause, caused_by) = (text("cause"), text("caused_by"));
+    let state = if cause.is_some() { ProjectState::Failed } else { ProjectState::Down };
+    // A run that was recorded while it ended by itself is over too.
+    let run = run.filter(|_| cause.is_none());
+    Some(ProjectView { name, root, run, state, units, cause, caused_by })
 }
 
 fn unit(entry: &Value, since: &str) -> Option<UnitView> {
@@ -149,12 +163,12 @@ fn unit(entry: &Value, since: &str) -> Option<UnitView> {
         restarts: recorded.restarts,
         since: since.to_owned(),
         exit: recorded.exit,
-        group: None,
+        group: recorded.group,
         ports: Vec::new(),
         blocked_by: Vec::new(),
         cause: recorded.failure_detail,
         hint: None,
-        critical: true,
+        critical: recorded.critical,
         cpu_ms: None,
         memory: None,
         adopted: false,
@@ -189,6 +203,18 @@ mod tests {
         assert_eq!((view.name.as_str(), view.units[0].state, view.units[0].pid), ("shop", UnitState::Stopped, None));
         assert_eq!(view.units[0].exit, Some(ExitView::Signal { signal: 9, core: false }));
         assert_eq!(view.units[1].exit, Some(ExitView::Code(1)));
+    }
+
+    #[test]
+    fn a_recorded_run_that_ended_by_itself_says_why() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = r#"{"run_id":null,"state":"failed","cause":"api was given up","caused_by":"api","services":{
+            "api":{"name":"api","type":"service","state":"failed","group":"core","critical":false}},
+            "metadata":{"project_names":["shop"],"project_roots":{"shop":"/p"}}}"#;
+        file.write_all(text.as_bytes()).unwrap();
+        let view = recorded_view(file.path()).unwrap();
+        assert_eq!((view.state, view.cause.as_deref()), (ProjectState::Failed, Some("api was given up")));
+        assert_eq!((view.units[0].group.as_deref(), view.units[0].critical), (Some("core"), false));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use envctl_runtime::control::wire::{Ps, Up, UpReply};
 use envctl_runtime::explain::closure;
 use serde::Serialize;
 
+use self::settle::Counts;
 use crate::args::duration;
 use crate::context::{Context, Project};
 use crate::environment;
@@ -54,6 +55,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait_timeout: Option<Duration>,
 
+    /// Count the failure of a unit that is not critical as one too
+    #[arg(long)]
+    pub(crate) strict: bool,
+
     /// Start only the named units, not what they need
     #[arg(long, requires = "units")]
     pub(crate) no_deps: bool,
@@ -72,6 +77,8 @@ pub(crate) struct Started {
     pub(crate) scope: Vec<String>,
     /// Where their logs are.
     pub(crate) logs: Vec<(String, PathBuf)>,
+    /// Which failures count.
+    pub(crate) counts: Counts,
 }
 
 #[derive(Serialize)]
@@ -112,7 +119,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
         () = signals.twice() => return Ok(Exit::Interrupted),
     };
     reply.started = settle::set_in_motion(before.as_ref(), &reply, &scope);
-    let started = Started { project, client, reply, scope, logs };
+    let counts = if args.strict { Counts::All } else { Counts::Critical };
+    let started = Started { project, client, reply, scope, logs, counts };
     match tail {
         Some(tail) => foreground::follow(context, started, tail, signals).await,
         None if args.wait || args.wait_timeout.is_some() => {
@@ -176,6 +184,6 @@ fn bytes<A: From<Vec<u8>>, B: From<Vec<u8>>>(pair: (std::ffi::OsString, std::ffi
 impl Args {
     /// `up -d` of these units.
     pub(crate) fn detached(units: Vec<String>) -> Self {
-        Self { units, detach: true, wait: false, wait_timeout: None, no_deps: false }
+        Self { units, detach: true, wait: false, wait_timeout: None, strict: false, no_deps: false }
     }
 }

@@ -225,6 +225,8 @@ mod tests {
             run: None,
             state: envctl_runtime::control::view::ProjectState::Failed,
             units: vec![unit("db", UnitState::Failed), blocked("api", "db"), blocked("web", "api")],
+            cause: None,
+            caused_by: None,
         };
         let args = |name: &str, what| Args { units: vec![name.to_owned()], what, timeout: None };
         let error = look(&view, &args("web", What::Ready)).unwrap_err();

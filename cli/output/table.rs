@@ -10,7 +10,7 @@ const GAP: usize = 2;
 /// A table that is being filled.
 #[derive(Debug)]
 pub(crate) struct Table {
-    headers: &'static [&'static str],
+    headers: Vec<&'static str>,
     rows: Vec<Row>,
 }
 
@@ -50,8 +50,8 @@ impl<T: Into<String>> From<T> for Cell {
 
 impl Table {
     /// A table with these headings.
-    pub(crate) fn new(headers: &'static [&'static str]) -> Self {
-        Self { headers, rows: Vec::new() }
+    pub(crate) fn new(headers: &[&'static str]) -> Self {
+        Self { headers: headers.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row.

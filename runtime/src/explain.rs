@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use envctl_supervisors::Name;
-use envctl_supervisors::spec::{Condition, Readiness, Restart, Then};
+use envctl_supervisors::spec::{Condition, Readiness, Restart};
 use serde::Serialize;
 
+pub use self::groups::{GroupExplained, SharedBudget};
 use crate::config::MASK;
 use crate::control::view::VariableView;
 use crate::spec::{
     Ask, Inherit, Origin, ProbePort, ProbeSpec, ProjectSpec, Run, Sourced, Template, UnitKind, UnitSpec,
 };
+use crate::words::then_text;
+
+mod groups;
 
 /// What would happen. Also the body of `explain --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +35,10 @@ pub struct Explanation {
     pub waves: Vec<Vec<Explained>>,
     /// Units that would not be started, because they were neither named nor needed.
     pub left_out: Vec<String>,
+    /// The declared groups.
+    pub groups: Vec<GroupExplained>,
+    /// What everything without a group shares, if `[supervision]` says so.
+    pub supervision: Option<SharedBudget>,
 }
 
 /// One unit that would be started.
@@ -56,6 +64,12 @@ pub struct Explained {
     pub ready: String,
     /// What happens when it ends by itself.
     pub restart: String,
+    /// Its declared group.
+    pub group: Option<String>,
+    /// The units that start before it because of the order of its groups.
+    pub after: Vec<String>,
+    /// How often it may be restarted, and what follows.
+    pub budget: String,
     /// Where it is configured.
     pub at: String,
 }
@@ -83,10 +97,13 @@ pub struct PortWished {
 /// Explains an `up` of the `named` units (none: all). Names that do not exist are left to the caller.
 pub fn explain(spec: &ProjectSpec, named: &[Name], no_deps: bool) -> Explanation {
     let reasons = reasons(spec, named, no_deps);
-    let waves = waves(spec, &reasons.keys().cloned().collect());
+    let order = groups::order(spec);
+    let waves = waves(spec, &reasons.keys().cloned().collect(), &order);
     let explained = |name: &Name| {
         let unit = spec.units.get(name)?;
-        Some(explain_unit(spec, name, unit, reasons.get(name).map_or("", String::as_str)))
+        let before = order.get(name).into_iter().flatten().filter(|unit| reasons.contains_key(*unit));
+        let after = before.map(Name::to_string).collect();
+        Some(Explained { after, ..explain_unit(spec, name, unit, reasons.get(name).map_or("", String::as_str)) })
     };
     Explanation {
         project: spec.name.to_string(),
@@ -95,6 +112,8 @@ pub fn explain(spec: &ProjectSpec, named: &[Name], no_deps: bool) -> Explanation
         inherit: inherit_text(&spec.inherit),
         waves: waves.iter().map(|wave| wave.iter().filter_map(explained).collect()).collect(),
         left_out: spec.units.keys().filter(|name| !reasons.contains_key(*name)).map(Name::to_string).collect(),
+        groups: groups::explained(spec),
+        supervision: groups::supervision(spec),
     }
 }
 
@@ -132,16 +151,18 @@ fn reasons(spec: &ProjectSpec, named: &[Name], no_deps: bool) -> BTreeMap<Name, 
     reasons
 }
 
-/// Every unit one wave after the last of those it needs. Edges to units that are not wanted do not count: they are up, or
-/// the caller asked not to care.
-fn waves(spec: &ProjectSpec, wanted: &BTreeSet<Name>) -> Vec<Vec<Name>> {
+/// Every unit one wave after the last of those it needs or follows in a group. Units that are not wanted do not count: they
+/// are up, or the caller asked not to care.
+fn waves(spec: &ProjectSpec, wanted: &BTreeSet<Name>, order: &BTreeMap<Name, Vec<Name>>) -> Vec<Vec<Name>> {
     let mut placed: BTreeSet<&Name> = BTreeSet::new();
     let mut waves = Vec::new();
     while placed.len() < wanted.len() {
+        let is_up = |other: &Name| !wanted.contains(other) || placed.contains(other);
         let free = |name: &Name, unit: &UnitSpec| {
             wanted.contains(name)
                 && !placed.contains(name)
-                && unit.child.needs.iter().all(|edge| !wanted.contains(&edge.on) || placed.contains(&edge.on))
+                && unit.child.needs.iter().all(|edge| is_up(&edge.on))
+                && order.get(name).into_iter().flatten().all(is_up)
         };
         let wave: Vec<&Name> =
             spec.units.iter().filter(|(name, unit)| free(name, unit)).map(|(name, _)| name).collect();
@@ -174,6 +195,9 @@ fn explain_unit(spec: &ProjectSpec, name: &Name, unit: &UnitSpec, why: &str) -> 
         env: declared_env(spec, unit),
         ready: ready_text(unit),
         restart: restart_text(unit.child.restart).to_owned(),
+        group: spec.group_of(name).map(|group| group.id.to_string()),
+        after: Vec::new(),
+        budget: groups::budget_text(spec, unit),
         at: unit.at.to_string(),
     }
 }
@@ -281,14 +305,6 @@ fn condition_text(condition: Condition) -> &'static str {
         Condition::Started => "started",
         Condition::Ready => "ready",
         Condition::Done => "done",
-    }
-}
-
-fn then_text(then: Then) -> &'static str {
-    match then {
-        Then::Ignore => "ignore",
-        Then::Restart => "restart",
-        Then::Stop => "stop",
     }
 }
 

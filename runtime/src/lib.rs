@@ -19,6 +19,7 @@ pub mod spec;
 pub mod trust;
 mod usage;
 pub mod vars;
+mod words;
 
 /// Version of this build.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use envctl_supervisors::Name;
-use envctl_supervisors::spec::ChildSpec;
+use envctl_supervisors::spec::{ChildSpec, Flags, GroupSpec};
 use indexmap::IndexMap;
 
 /// One project, checked.
@@ -23,6 +23,10 @@ pub struct ProjectSpec {
     pub files: Vec<PathBuf>,
     /// Units in the order of the file.
     pub units: IndexMap<Name, UnitSpec>,
+    /// Declared groups in the order of the file.
+    pub groups: Vec<GroupSpec>,
+    /// What its supervisor is told of itself: `[supervision]`, or the defaults.
+    pub flags: Flags,
     /// Log limits per unit.
     pub logs: LogSpec,
     /// Project-wide environment.
@@ -236,6 +240,33 @@ pub struct Attribute {
     pub value: String,
     /// Whether it must not be shown or stand in an argument list.
     pub secret: bool,
+}
+
+// === impl ProjectSpec ===
+
+impl ProjectSpec {
+    /// The declared group that a unit or a group is a direct member of.
+    pub fn group_of(&self, member: &Name) -> Option<&GroupSpec> {
+        self.groups.iter().find(|group| group.members.contains(member))
+    }
+
+    /// The declared group of this name.
+    pub fn group(&self, id: &Name) -> Option<&GroupSpec> {
+        self.groups.iter().find(|group| group.id == *id)
+    }
+
+    /// The units in a member, in order: itself, or those of the groups below it at any depth.
+    pub fn units_in(&self, member: &Name) -> Vec<Name> {
+        let mut units = Vec::new();
+        let mut open = vec![member];
+        while let Some(member) = open.pop() {
+            match self.group(member) {
+                Some(group) => open.extend(group.members.iter().rev()),
+                None => units.push(member.clone()),
+            }
+        }
+        units
+    }
 }
 
 // === impl UnitKind ===

@@ -14,8 +14,10 @@ pub enum ExitReason {
         /// Whether a core was dumped.
         core: bool,
     },
-    /// An actor ended normally, or by `shutdown`.
+    /// An actor ended normally, or because it was asked to.
     Normal,
+    /// A supervisor ended by itself, in order (OTP's `shutdown`): it gave up, or its significant children were done.
+    Shutdown,
     /// An actor was killed.
     Killed,
     /// An actor returned an error or panicked.
@@ -40,7 +42,7 @@ pub struct StartError {
 impl ExitReason {
     /// OTP's "normal": `transient` children are not restarted after it.
     pub fn is_normal(&self) -> bool {
-        matches!(self, Self::Code(0) | Self::Normal)
+        matches!(self, Self::Code(0) | Self::Normal | Self::Shutdown)
     }
 }
 
@@ -53,6 +55,7 @@ impl fmt::Display for ExitReason {
                 if *core { f.write_str(" (core dumped)") } else { Ok(()) }
             }
             Self::Normal => f.write_str("normal end"),
+            Self::Shutdown => f.write_str("shutdown"),
             Self::Killed => f.write_str("killed"),
             Self::Error(text) => write!(f, "error: {text}"),
             Self::Unknown(why) => write!(f, "unknown end ({why})"),
@@ -80,3 +83,5 @@ impl fmt::Display for StartError {
         f.write_str(&self.message)
     }
 }
+
+impl std::error::Error for StartError {}

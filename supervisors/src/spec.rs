@@ -7,6 +7,9 @@ use crate::Name;
 /// A child's identity in its supervisor.
 pub type ChildId = Name;
 
+/// A group's identity; groups and children share one namespace.
+pub type GroupId = Name;
+
 /// The n-th life of a child, from 1. Every message and timer carries it; stale ones are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u32);
@@ -67,10 +70,102 @@ pub struct Intensity {
 pub enum Escalate {
     /// The child is failed, the rest runs on.
     Isolate,
-    /// The group is stopped; one crash in its parent.
+    /// The group is brought down and has failed as a whole: one crash in the group above it.
     Group,
-    /// The whole supervisor stops.
+    /// The whole supervisor stops (what OTP's supervisor does).
     Project,
+}
+
+/// Children and groups that share a strategy, a budget and an escalation.
+///
+/// A group is a supervisor inside the supervisor: a crash of a member is charged to the group's budget and answered by
+/// its strategy, and neither is felt outside of it until the group gives up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// Unique among the supervisor's groups and children.
+    pub id: GroupId,
+    /// Children and groups, in order: each starts after the one before it is up, and stops before it.
+    pub members: Vec<Name>,
+    /// Who is restarted together with a crashed member.
+    pub strategy: Strategy,
+    /// The budget its members share; a restart of several is one.
+    pub intensity: Intensity,
+    /// What giving up means; holds for every member in place of its own [`ChildSpec::escalate`].
+    pub escalate: Escalate,
+}
+
+/// What a supervisor is told of itself (OTP's supervisor flags), beside what OTP leaves no choice about.
+///
+/// [`Flags::otp`] is OTP's supervisor to the letter; [`Flags::default`] is what a project of processes wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags {
+    /// Who is restarted together with a child that has no group.
+    pub strategy: Strategy,
+    /// The budget shared by all that have no group; `None`: each child has its own, and a group that gives up has failed.
+    pub intensity: Option<Intensity>,
+    /// What using up `intensity` means; [`Escalate::Group`] is the same as [`Escalate::Project`] here.
+    pub escalate: Escalate,
+    /// Whether the supervisor ends with its significant children.
+    pub auto_shutdown: AutoShutdown,
+    /// Whether children are a list, each started after and stopped before the one above it. If not, only needs order them.
+    pub order: Order,
+    /// What a child means that fails to start while all are started for the first time.
+    pub first_start: FirstStart,
+    /// Whether an operator's word, or OTP's rules, hold where the two differ.
+    pub rules: Rules,
+    /// What becomes of the specs of children that have ended.
+    pub ended: Ended,
+}
+
+/// Whether a supervisor ends by itself when significant children do (OTP 24).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoShutdown {
+    /// It does not.
+    Never,
+    /// When one of them ended and is not restarted.
+    AnySignificant,
+    /// When the last one alive ended and is not restarted.
+    AllSignificant,
+}
+
+/// Whether the order of the specs is an order of children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Only needs and groups order children; all else is parallel.
+    Needs,
+    /// Every child also comes after the one before it in the list (OTP's static strategies).
+    List,
+}
+
+/// What a child means that fails to start while all are started for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstStart {
+    /// It is tried again like any other.
+    Retry,
+    /// What has started is stopped again and the supervisor ends (OTP's `failed_to_start_child`).
+    AllOrNothing,
+}
+
+/// Where this crate differs from OTP on purpose, and may be told not to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// What an operator stopped stays down, and what is done stays done, also when its group is restarted. A start that
+    /// failed is charged at once, so that giving up does not wait for a delay.
+    Operator,
+    /// The restart of a group also starts members that are down. A start that failed is charged when it is tried again,
+    /// and not at all if it was stopped before.
+    Otp,
+}
+
+/// What becomes of the specs of children that have ended, or were stopped, and come up no more by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// They stay.
+    Kept,
+    /// Those of temporary children are dropped, and their ids are free again (OTP's static strategies).
+    TemporaryDropped,
+    /// All are dropped (OTP's `simple_one_for_one`).
+    Dropped,
 }
 
 /// What an edge waits for.
@@ -172,6 +267,59 @@ pub const STABLE_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 pub const BACKOFF_DEFAULT: Backoff =
     Backoff::Exponential { base: Duration::from_millis(200), max: Duration::from_secs(30) };
 
+/// OTP's default restart budget of a supervisor.
+pub const OTP_INTENSITY_DEFAULT: Intensity = Intensity { restarts: 1, period: Duration::from_secs(5) };
+
+// === impl GroupSpec ===
+
+impl GroupSpec {
+    /// A group with every default: one_for_one, [`INTENSITY_DEFAULT`], [`Escalate::Isolate`].
+    pub fn new(id: GroupId, members: Vec<Name>) -> Self {
+        let (strategy, escalate) = (Strategy::OneForOne, Escalate::Isolate);
+        Self { id, members, strategy, intensity: INTENSITY_DEFAULT, escalate }
+    }
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// OTP's supervisor: a list of children that share a budget; giving up ends the supervisor.
+    ///
+    /// With [`ChildSpec::otp`] for the children, whose restarts know no delay.
+    pub const fn otp(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            intensity: Some(OTP_INTENSITY_DEFAULT),
+            escalate: Escalate::Project,
+            auto_shutdown: AutoShutdown::Never,
+            order: Order::List,
+            first_start: FirstStart::AllOrNothing,
+            rules: Rules::Otp,
+            ended: Ended::TemporaryDropped,
+        }
+    }
+
+    /// OTP's `simple_one_for_one`: children come and go at run time, in no order, and only living ones are known.
+    pub const fn dynamic() -> Self {
+        Self { order: Order::Needs, ended: Ended::Dropped, ..Self::otp(Strategy::OneForOne) }
+    }
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::OneForOne,
+            intensity: None,
+            escalate: Escalate::Isolate,
+            auto_shutdown: AutoShutdown::Never,
+            order: Order::Needs,
+            first_start: FirstStart::Retry,
+            rules: Rules::Operator,
+            ended: Ended::Kept,
+        }
+    }
+}
+
 // === impl ChildSpec ===
 
 impl ChildSpec {
@@ -192,6 +340,11 @@ impl ChildSpec {
             escalate: Escalate::Isolate,
             critical: true,
         }
+    }
+
+    /// A permanent worker as OTP knows it: restarted at once, as often as its supervisor's budget allows.
+    pub fn otp(id: ChildId) -> Self {
+        Self { backoff: Backoff::None, unstable_max: None, ..Self::new(id) }
     }
 }
 

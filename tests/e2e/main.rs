@@ -7,6 +7,7 @@
 
 mod config_errors;
 mod exits;
+mod groups;
 mod harness;
 mod heal;
 mod inherit;

@@ -14,7 +14,7 @@ use envctl_runtime::control::wire::{Down, DownReply, LogsGrown, WatchLogs, Watch
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::settle::{Settled, ended, settle};
-use super::waiting::failure;
+use super::waiting::{failure, over};
 use super::{Started, said};
 use crate::commands::down;
 use crate::context::Context;
@@ -74,6 +74,8 @@ struct Foreground<'a> {
     killing: bool,
     more_logs: bool,
     settled: bool,
+    /// It was said that the run ends by itself.
+    ending_told: bool,
     /// Nothing more comes from the daemon but the reply to the stop.
     streams_ended: bool,
     /// Since the last state that came.
@@ -105,6 +107,7 @@ pub(super) async fn follow(
         killing: false,
         more_logs: false,
         settled: false,
+        ending_told: false,
         streams_ended: false,
         reconnects: 0,
     };
@@ -174,23 +177,33 @@ impl Foreground<'_> {
 
     fn take_view(&mut self, view: ProjectView) -> Option<Exit> {
         self.progress.observe(&view, &self.started.scope);
-        let scope = &self.started.scope;
-        if !self.settled && !matches!(settle(&view, scope), Settled::Waiting(_)) {
-            self.settled = true;
-            self.progress.settle();
-            if let Settled::Failed(unit) = settle(&view, scope) {
-                self.context.output.error(&failure(unit, &self.started));
-            }
-        }
-        let over = self.stopping.is_none() && ended(&view, scope);
+        self.tell_settled(&view);
+        let over = self.stopping.is_none() && ended(&view, &self.started.scope);
         self.newest = Some(view);
         self.reconnects = 0;
         over.then(|| self.exit())
     }
 
+    /// Says once where the start has come to, and once more if the run then ends by itself.
+    fn tell_settled(&mut self, view: &ProjectView) {
+        let settled = settle(view, &self.started.scope, self.started.counts);
+        let ends = matches!(settled, Settled::Over(_));
+        if matches!(settled, Settled::Waiting(_)) || (self.settled && !ends) || self.ending_told {
+            return;
+        }
+        self.settled = true;
+        self.ending_told = ends;
+        self.progress.settle();
+        match settled {
+            Settled::Failed(unit) => self.context.output.error(&failure(unit, &self.started)),
+            Settled::Over(cause) => self.context.output.error(&over(cause, view)),
+            Settled::Up | Settled::Waiting(_) => {}
+        }
+    }
+
     /// How a run ended that nobody interrupted.
     fn exit(&self) -> Exit {
-        let up = |view: &ProjectView| matches!(settle(view, &self.started.scope), Settled::Up);
+        let up = |view: &ProjectView| matches!(settle(view, &self.started.scope, self.started.counts), Settled::Up);
         Exit::ok_if(self.newest.as_ref().is_none_or(up))
     }
 
@@ -266,6 +279,7 @@ impl Foreground<'_> {
         self.stopping = None;
         self.progress.settle();
         let reply = reply?;
+        down::tell_killed(self.context, &reply.killed);
         match down::escaped(&reply.escaped) {
             Some(error) => Err(error),
             None => {

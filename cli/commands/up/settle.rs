@@ -12,23 +12,41 @@ pub(crate) enum Settled<'a> {
     Up,
     /// This unit cannot come up any more.
     Failed(&'a UnitView),
+    /// The run ends, or has ended, by itself, for this reason.
+    Over(&'a str),
 }
 
-/// Looks at the units in `scope`. Critical failures decide at once; a unit that waits for one that failed is one too.
-pub(crate) fn settle<'a>(view: &'a ProjectView, scope: &[String]) -> Settled<'a> {
+/// Which failures count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// Those of critical units.
+    Critical,
+    /// All.
+    All,
+}
+
+/// Looks at the units in `scope`. Failures that count decide at once; a unit that waits for one that failed is one too.
+pub(crate) fn settle<'a>(view: &'a ProjectView, scope: &[String], counts: Counts) -> Settled<'a> {
     let units = || view.units.iter().filter(|unit| scope.contains(&unit.name));
-    if let Some(failed) = units().find(|unit| unit.critical && lost(unit)) {
+    let counted = |unit: &UnitView| unit.critical || counts == Counts::All;
+    if let Some(cause) = &view.cause {
+        return Settled::Over(cause);
+    }
+    if let Some(failed) = units().find(|unit| counted(unit) && lost(unit)) {
         return Settled::Failed(failed);
     }
-    if let Some(stuck) = units().find(|unit| unit.critical && stuck(view, unit)) {
+    if let Some(stuck) = units().find(|unit| counted(unit) && stuck(view, unit)) {
         return Settled::Failed(stuck);
     }
     let waiting: Vec<_> = units().filter(|unit| !unit.is_settled() && !lost(unit) && !stuck(view, unit)).collect();
     if waiting.is_empty() { Settled::Up } else { Settled::Waiting(waiting) }
 }
 
-/// Whether nothing in `scope` runs or will run by itself.
+/// Whether nothing in `scope` runs or will run by itself. A run that ends by itself is seen to its end.
 pub(crate) fn ended(view: &ProjectView, scope: &[String]) -> bool {
+    if view.cause.is_some() {
+        return view.run.is_none();
+    }
     view.units.iter().filter(|unit| scope.contains(&unit.name)).all(|unit| match unit.state {
         UnitState::Stopped | UnitState::Done | UnitState::Failed => true,
         UnitState::Pending => stuck(view, unit) || unit.desired == Desired::Down,

@@ -38,7 +38,7 @@ pub(super) async fn wait(
     };
     let done = tokio::select! {
         done = settled(context, &mut started, &mut progress, &mut newest) => done,
-        () = over => Err(overdue(timeout.unwrap_or_default(), newest.as_ref(), &started.scope)),
+        () = over => Err(overdue(timeout.unwrap_or_default(), newest.as_ref(), &started)),
         _ = signals.next() => Ok(Exit::Interrupted),
     };
     progress.settle();
@@ -62,9 +62,10 @@ async fn settled(
             Ok(()) => {}
         }
         let Some(view) = newest.as_ref() else { continue };
-        match settle(view, &started.scope) {
+        match settle(view, &started.scope, started.counts) {
             Settled::Up => return Ok(Exit::Ok),
             Settled::Failed(unit) => return Err(failure(unit, started)),
+            Settled::Over(cause) => return Err(over(cause, view)),
             Settled::Waiting(_) => {}
         }
     }
@@ -82,7 +83,7 @@ async fn watch(
     while let Some(view) = next {
         let view = view?;
         progress.observe(&view, &started.scope);
-        let settled = settle(&view, &started.scope);
+        let settled = settle(&view, &started.scope, started.counts);
         let (decided, unproved) =
             (!matches!(settled, Settled::Waiting(_)), settled == Settled::Up && unproved(&view, started));
         *newest = Some(view);
@@ -104,6 +105,13 @@ async fn watch(
 fn unproved(view: &ProjectView, started: &Started) -> bool {
     let mut units = view.units.iter().filter(|unit| started.scope.contains(&unit.name));
     units.any(|unit| unit.state == UnitState::Running && !unit.probed)
+}
+
+/// A run that ends by itself.
+pub(super) fn over(cause: &str, view: &ProjectView) -> CliError {
+    let unit = view.caused_by.as_deref().unwrap_or("UNIT");
+    CliError::new("failed", format!("{} has failed: {cause}", view.name))
+        .hint(format!("`envctl why {unit}` tells more, `envctl logs {unit}` what it said"))
 }
 
 /// A unit that cannot come up: what happened, what to do, and what it said last.
@@ -128,17 +136,17 @@ pub(super) fn failure(unit: &UnitView, started: &Started) -> CliError {
     CliError { details, ..CliError::new("failed", format!("{} did not come up: {why}", unit.name)).hint(hint) }
 }
 
-fn overdue(timeout: Duration, newest: Option<&ProjectView>, scope: &[String]) -> CliError {
-    let waiting = match newest.map(|view| settle(view, scope)) {
-        Some(Settled::Waiting(units)) => units.into_iter().map(on_its_way).collect::<Vec<_>>().join(", "),
-        Some(Settled::Up | Settled::Failed(_)) | None => "the first word of the daemon".to_owned(),
+fn overdue(timeout: Duration, newest: Option<&ProjectView>, started: &Started) -> CliError {
+    let waiting = match newest.map(|view| settle(view, &started.scope, started.counts)) {
+        Some(Settled::Waiting(units)) => units,
+        Some(Settled::Up | Settled::Failed(_) | Settled::Over(_)) | None => Vec::new(),
     };
-    let why = match newest.map(|view| settle(view, scope)) {
-        Some(Settled::Waiting(units)) => units.first().map(|unit| format!(", `envctl why {}` explains it", unit.name)),
-        Some(Settled::Up | Settled::Failed(_)) | None => None,
+    let why = waiting.first().map(|unit| format!(", `envctl why {}` explains it", unit.name)).unwrap_or_default();
+    let names = match waiting.as_slice() {
+        [] => "the first word of the daemon".to_owned(),
+        units => units.iter().map(|unit| on_its_way(unit)).collect::<Vec<_>>().join(", "),
     };
-    let why = why.unwrap_or_default();
-    CliError::new("timeout", format!("timed out after {} waiting for {waiting}", seconds(timeout)))
+    CliError::new("timeout", format!("timed out after {} waiting for {names}", seconds(timeout)))
         .hint(format!("what was started runs on: `envctl ps` shows it{why}, `envctl down` stops it"))
         .exit(Exit::TimedOut)
 }

@@ -6,6 +6,7 @@ use envctl_supervisors::Name;
 use envctl_supervisors::spec::Edge;
 
 use super::diagnostic::Findings;
+use super::membership;
 use super::model::{Draft, Model, Reference, UNNAMED_PORT, Usage};
 use super::nearest::{nearest, unit_hint};
 use super::origin::Place;
@@ -24,6 +25,7 @@ const CYCLE_SHOWN_MAX: usize = 24;
 pub(super) fn run(findings: &mut Findings, model: &Model, edges: &[Vec<Edge>]) {
     names(findings, model);
     cycles(findings, model, edges);
+    membership::run(findings, model, edges);
     ports(findings, model);
     references(findings, model, edges);
     shells(findings, model);

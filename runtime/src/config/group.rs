@@ -1,42 +1,36 @@
-//! Groups: their members, and what of their supervision is carried out in this build.
-//!
-//! Each unit is supervised one for one with a budget of its own. A group that asks for more is refused where ignoring it
-//! would change what a crash does, and a warning where it would not.
+//! Reads `groups` and `supervision`. Whether the groups fit the units and each other is seen by `membership`.
 
 use envctl_supervisors::Name;
-use envctl_supervisors::spec::{Escalate, Strategy};
+use envctl_supervisors::spec::{Escalate, Flags, INTENSITY_DEFAULT, Strategy};
 
 use super::diagnostic::Findings;
 use super::model::{Group, Model};
-use super::nearest::unit_hint;
-use super::origin::{At, Place};
+use super::origin::At;
 use super::project::{UNITS_MAX, name};
 use super::reader::{Reader, table};
-use super::supervise::{choice, escalate};
+use super::supervise::{choice, escalate, intensity};
 use super::tree::Entry;
+use crate::words::strategy_text;
 
-const STRATEGIES: [(&str, Strategy); 3] = [
-    ("one_for_one", Strategy::OneForOne),
-    ("one_for_all", Strategy::OneForAll),
-    ("rest_for_one", Strategy::RestForOne),
-];
+const STRATEGIES: [Strategy; 3] = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
 
-/// Reads `supervision`: the group that holds all others.
-pub(super) fn supervision(findings: &mut Findings, reader: &mut Reader<'_>) {
-    let Some((keys, _)) = reader.table(findings, "supervision") else {
-        return;
-    };
+/// Reads `supervision`: written at all, it is the group of everything that has none.
+pub(super) fn supervision(findings: &mut Findings, reader: &mut Reader<'_>) -> Option<At<Flags>> {
+    let (keys, _) = reader.table(findings, "supervision")?;
+    let at = reader.key_at("supervision")?.clone();
     let mut inner = Reader::new("`supervision`", keys);
-    strategy(findings, &mut inner);
-    budget(findings, &mut inner);
-    escalate(findings, &mut inner);
-    if let Some(at) = inner.key_at("escalate") {
-        findings.warning("unsupported", at, "`escalate` of `supervision` is not supported yet and ignored");
-    }
+    let flags = Flags::default();
+    let value = Flags {
+        strategy: strategy(findings, &mut inner).unwrap_or(flags.strategy),
+        intensity: Some(intensity(findings, &mut inner, INTENSITY_DEFAULT)),
+        escalate: escalate(findings, &mut inner).unwrap_or(flags.escalate),
+        ..flags
+    };
     inner.finish(findings);
+    Some(At { value, at })
 }
 
-/// Reads `groups`, and hands down what their members have from them.
+/// Reads `groups`.
 pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, model: &mut Model) {
     let Some((entries, _)) = reader.table(findings, "groups") else {
         return;
@@ -53,90 +47,28 @@ pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, model: &mut
             None => model.bad_names.push(text.clone()),
         }
     }
-    members(findings, model);
-    hand_down(model);
 }
 
 fn group(findings: &mut Findings, name: Name, entry: &Entry) -> Option<Group> {
     let label = format!("group `{name}`");
     let (keys, _) = table(findings, &entry.node, &label)?;
     let mut inner = Reader::new(label.clone(), keys);
+    let written = inner.node("members");
     let members = inner.texts(findings, "members");
-    if members.is_none() && inner.node("members").is_none() {
-        findings.error("bad-group", &entry.key_at, format!("{label} has no members")).hint("add `members = [\"api\"]`");
+    if written.is_none() || members.as_ref().is_some_and(Vec::is_empty) {
+        let at = written.map_or(&entry.key_at, |node| &node.at);
+        findings
+            .error("bad-group", at, format!("{label} has no members"))
+            .hint("write members = [\"api\", \"worker\"]");
     }
-    strategy(findings, &mut inner);
-    budget(findings, &mut inner);
-    let escalate = escalate(findings, &mut inner);
+    let strategy = strategy(findings, &mut inner).unwrap_or(Strategy::OneForOne);
+    let intensity = intensity(findings, &mut inner, INTENSITY_DEFAULT);
+    let escalate = escalate(findings, &mut inner).unwrap_or(Escalate::Isolate);
     inner.finish(findings);
     let members = members?.into_iter().map(|member| At { value: member.value.to_owned(), at: member.at }).collect();
-    Some(Group { name, at: entry.key_at.clone(), members, escalate })
+    Some(Group { name, at: entry.key_at.clone(), members, strategy, intensity, escalate })
 }
 
-fn strategy(findings: &mut Findings, reader: &mut Reader<'_>) {
-    let strategy = choice(findings, reader, "strategy", &STRATEGIES);
-    if let Some(Strategy::OneForAll | Strategy::RestForOne) = strategy {
-        let at = reader.key_at("strategy").cloned();
-        let message = format!("{} other than \"one_for_one\" is not supported yet", reader.path("strategy"));
-        if let Some(at) = at {
-            findings
-                .error("unsupported", &at, message)
-                .hint("edges with then = \"restart\" restart dependents with what they need");
-        }
-    }
-}
-
-/// A budget that members share is not carried out yet: each unit has its own.
-fn budget(findings: &mut Findings, reader: &mut Reader<'_>) {
-    reader.count(findings, "intensity");
-    reader.span(findings, "period");
-    for key in ["intensity", "period"] {
-        if let Some(at) = reader.key_at(key) {
-            findings
-                .warning("unsupported", at, format!("{} is not supported yet and ignored", reader.path(key)))
-                .hint("each unit has its own: write it there");
-        }
-    }
-}
-
-/// Every member is there, and has one group.
-fn members(findings: &mut Findings, model: &Model) {
-    let mut parents: Vec<(String, Place)> = Vec::new();
-    let names: Vec<String> = model.group_and_unit_names();
-    for group in &model.groups {
-        for member in &group.members {
-            if findings.is_full() {
-                return;
-            }
-            if let Some((_, first)) = parents.iter().find(|(name, _)| *name == member.value) {
-                let message = format!("`{}` is a member twice: a unit has one group", member.value);
-                findings.conflict("twice", first, &member.at, message).hint("keep one of the two");
-            } else if !names.contains(&member.value) && !model.bad_names.contains(&member.value) {
-                let message = format!("group `{}` names `{}`, which is not there", group.name, member.value);
-                let others = names.iter().map(String::as_str).filter(|name| *name != group.name.as_str());
-                let hint = unit_hint(&member.value, &others.collect::<Vec<_>>());
-                findings.error("unknown-unit", &member.at, message).hint(hint);
-            } else if member.value == group.name.as_str() {
-                findings
-                    .error("bad-group", &member.at, format!("group `{}` is a member of itself", group.name))
-                    .hint(format!("take `{}` out of its own `members`", group.name));
-            }
-            parents.push((member.value.clone(), member.at.clone()));
-        }
-    }
-}
-
-/// Gives the escalation of a group to its members.
-fn hand_down(model: &mut Model) {
-    let escalations: Vec<(String, Escalate)> = model
-        .groups
-        .iter()
-        .filter_map(|group| group.escalate.map(|escalate| (group, escalate)))
-        .flat_map(|(group, escalate)| group.members.iter().map(move |member| (member.value.clone(), escalate)))
-        .collect();
-    for draft in &mut model.drafts {
-        if let Some((_, escalate)) = escalations.iter().find(|(name, _)| name == draft.name().as_str()) {
-            draft.spec.child.escalate = *escalate;
-        }
-    }
+fn strategy(findings: &mut Findings, reader: &mut Reader<'_>) -> Option<Strategy> {
+    choice(findings, reader, "strategy", &STRATEGIES.map(|strategy| (strategy_text(strategy), strategy)))
 }

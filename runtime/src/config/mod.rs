@@ -32,6 +32,7 @@ mod env_file;
 mod environment;
 mod group;
 mod load;
+mod membership;
 mod model;
 mod nearest;
 mod needs;

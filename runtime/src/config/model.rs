@@ -4,7 +4,7 @@
 //! attributes, ports that must differ. `checks` and `resolve` tie them up.
 
 use envctl_supervisors::Name;
-use envctl_supervisors::spec::{Condition, Escalate, Then};
+use envctl_supervisors::spec::{Condition, Escalate, Flags, GroupSpec, Intensity, Strategy, Then};
 use indexmap::IndexMap;
 
 use super::origin::{At, Place};
@@ -33,6 +33,8 @@ pub(super) struct Model {
     pub(super) drafts: Vec<Draft>,
     /// Groups in the order of the file.
     pub(super) groups: Vec<Group>,
+    /// The group of everything that has none, if it is written down.
+    pub(super) supervision: Option<At<Flags>>,
     /// Names already reported as bad: a mention of one of them is no second error.
     pub(super) bad_names: Vec<String>,
 }
@@ -52,6 +54,8 @@ pub(super) struct Draft {
     pub(super) bases: Vec<At<u16>>,
     /// Its `sh` line.
     pub(super) shell: Option<At<String>>,
+    /// The keys of a budget of its own that it writes: no place for them in a group.
+    pub(super) budget: Vec<At<&'static str>>,
 }
 
 /// A need, before its target is known.
@@ -94,10 +98,14 @@ pub(super) struct Group {
     pub(super) name: Name,
     /// Where its name stands.
     pub(super) at: Place,
-    /// Its members, units or groups.
+    /// Its members in order, units or groups.
     pub(super) members: Vec<At<String>>,
-    /// What giving up means for its members.
-    pub(super) escalate: Option<Escalate>,
+    /// Who is restarted together with a crashed member.
+    pub(super) strategy: Strategy,
+    /// The budget its members share.
+    pub(super) intensity: Intensity,
+    /// What giving up means.
+    pub(super) escalate: Escalate,
 }
 
 // === impl Model ===
@@ -126,5 +134,21 @@ impl Draft {
     /// Kind and name, for messages.
     pub(super) fn label(&self) -> String {
         format!("{} `{}`", self.spec.kind.as_str(), self.name())
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    /// The name with its kind, for messages.
+    pub(super) fn label(&self) -> String {
+        format!("group `{}`", self.name)
+    }
+
+    /// What the engine is told of it. Only called when nothing is wrong with it.
+    pub(super) fn spec(&self) -> GroupSpec {
+        let members = self.members.iter().filter_map(|member| Name::new(&member.value).ok()).collect();
+        let (strategy, intensity, escalate) = (self.strategy, self.intensity, self.escalate);
+        GroupSpec { id: self.name.clone(), members, strategy, intensity, escalate }
     }
 }

@@ -32,11 +32,11 @@ pub(super) fn read(findings: &mut Findings, tree: &Table) -> Model {
     let env = environment::read(findings, &mut reader, &mut references);
     let inherit = environment::inherit(findings, &mut reader).unwrap_or(Inherit::All);
     let logs = logs(findings, &mut reader);
-    let mut model =
-        Model { name, env, references, inherit, logs, drafts: Vec::new(), groups: Vec::new(), bad_names: Vec::new() };
+    let (drafts, groups, bad_names) = (Vec::new(), Vec::new(), Vec::new());
+    let supervision = group::supervision(findings, &mut reader);
+    let mut model = Model { name, env, references, inherit, logs, drafts, groups, supervision, bad_names };
     units(findings, &mut reader, &mut model);
     group::read(findings, &mut reader, &mut model);
-    group::supervision(findings, &mut reader);
     reader.finish(findings);
     model
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use envctl_supervisors::Name;
-use envctl_supervisors::spec::Edge;
+use envctl_supervisors::spec::{Edge, Flags};
 
 use super::diagnostic::Findings;
-use super::model::Model;
+use super::model::{Group, Model};
 use super::project::slug;
 use crate::spec::ProjectSpec;
 
@@ -21,6 +21,8 @@ pub(super) fn resolve(findings: &Findings, model: Model, edges: Vec<Vec<Edge>>, 
         units.insert(draft.spec.child.id.clone(), draft.spec);
     }
     ProjectSpec {
+        groups: model.groups.iter().map(Group::spec).collect(),
+        flags: model.supervision.map_or_else(Flags::default, |supervision| supervision.value),
         name: model.name.unwrap_or_else(|| directory_name(findings)),
         root: findings.root().to_path_buf(),
         files,

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use envctl_supervisors::spec::{Backoff, Restart, Shutdown};
+use envctl_supervisors::spec::{Backoff, Escalate, Intensity, Restart, Shutdown, Strategy};
 
 use super::duration::{format_duration, format_size};
 use super::model::{Environment, UNNAMED_PORT};
 use super::origin::Files;
 use super::tree::{Entry, NAMED_TABLES, Node, Table, Value};
 use crate::spec::{Ask, Origin, ProbePort, ProjectSpec, UnitKind, UnitSpec};
+use crate::words::{escalate_text, strategy_text};
 
 /// What is shown instead of a secret.
 pub const MASK: &str = "•••";
@@ -69,14 +70,19 @@ pub(super) fn effective(files: &Files, tree: &Table, spec: &ProjectSpec) -> Vec<
     show.or_default("logs.segment_bytes", logs.and_then(|logs| logs.get("segment_bytes")), || {
         size(spec.logs.segment_bytes)
     });
-    let shown = ["name", "inherit", "env", "logs"];
+    let shown = ["name", "inherit", "env", "logs", "supervision"];
     show.rest("", tree, |key| shown.contains(&key) || NAMED_TABLES.contains(&key));
     show.environment("env", &spec.env);
     for unit in spec.units.values() {
-        show.unit(tree, unit);
+        show.unit(tree, spec, unit);
     }
-    if let Some(groups) = tree.get("groups") {
-        show.leaves("groups", &groups.node);
+    for group in &spec.groups {
+        let written = table_of(tree, "groups").and_then(|groups| table_of(groups, group.id.as_str()));
+        show.group(&format!("groups.{}", group.id), written, (group.strategy, group.intensity, group.escalate));
+    }
+    if let Some(intensity) = spec.flags.intensity {
+        let written = table_of(tree, "supervision");
+        show.group("supervision", written, (spec.flags.strategy, intensity, spec.flags.escalate));
     }
     show.values
 }
@@ -89,7 +95,7 @@ struct Show<'a> {
 // === impl Show ===
 
 impl Show<'_> {
-    fn unit(&mut self, tree: &Table, unit: &UnitSpec) {
+    fn unit(&mut self, tree: &Table, spec: &ProjectSpec, unit: &UnitSpec) {
         let kind = match &unit.kind {
             UnitKind::Service(_) => "services",
             UnitKind::Task(_) => "tasks",
@@ -101,7 +107,9 @@ impl Show<'_> {
             return;
         };
         self.rest(&prefix, written, |key| key == "env");
-        for (key, value) in defaults(unit) {
+        let shared = spec.flags.intensity.is_some() || spec.group_of(&unit.child.id).is_some();
+        let own = if shared { Vec::new() } else { budget(unit.child.intensity, unit.child.escalate) };
+        for (key, value) in defaults(unit).into_iter().chain(own) {
             let mut parts = key.split('.');
             let top = written.get(parts.next().unwrap_or_default());
             let inner = parts.next().and_then(|inner| top.and_then(|top| table_in(top)?.get(inner)));
@@ -110,6 +118,18 @@ impl Show<'_> {
             }
         }
         self.environment(&format!("{prefix}.env"), &unit.env);
+    }
+
+    fn group(&mut self, prefix: &str, written: Option<&Table>, kind: (Strategy, Intensity, Escalate)) {
+        let Some(written) = written else { return };
+        self.rest(prefix, written, |_| false);
+        let (strategy, intensity, escalate) = kind;
+        let strategy = ("strategy", literal(strategy_text(strategy)));
+        for (key, value) in [strategy].into_iter().chain(budget(intensity, escalate)) {
+            if !written.contains_key(key) {
+                self.values.push(EffectiveValue::new(format!("{prefix}.{key}"), value, Origin::Default));
+            }
+        }
     }
 
     fn or_default(&mut self, key: &str, written: Option<&Entry>, default: impl FnOnce() -> String) {
@@ -145,7 +165,16 @@ impl Show<'_> {
     }
 }
 
-/// The values a unit has where its file says nothing, under their keys.
+/// A budget where its file says nothing: of a unit only if it shares none.
+fn budget(intensity: Intensity, escalate: Escalate) -> Vec<(&'static str, String)> {
+    vec![
+        ("intensity", intensity.restarts.to_string()),
+        ("period", literal(&format_duration(intensity.period))),
+        ("escalate", literal(escalate_text(escalate))),
+    ]
+}
+
+/// The values a unit has where its file says nothing, under their keys, but for its budget.
 fn defaults(unit: &UnitSpec) -> Vec<(&'static str, String)> {
     let child = &unit.child;
     let restart = match child.restart {
@@ -155,8 +184,6 @@ fn defaults(unit: &UnitSpec) -> Vec<(&'static str, String)> {
     };
     let mut values = vec![
         ("restart", literal(restart)),
-        ("intensity", child.intensity.restarts.to_string()),
-        ("period", literal(&format_duration(child.intensity.period))),
         ("unstable", child.unstable_max.unwrap_or(0).to_string()),
         ("stable_after", literal(&format_duration(child.stable_after))),
         ("critical", child.critical.to_string()),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use envctl_supervisors::spec::{BACKOFF_DEFAULT, Backoff, ChildSpec, Escalate, Restart, Shutdown};
+use envctl_supervisors::spec::{BACKOFF_DEFAULT, Backoff, ChildSpec, Escalate, Intensity, Restart, Shutdown};
 use nix::sys::signal::Signal;
 
 use super::diagnostic::Findings;
@@ -11,6 +11,7 @@ use super::nearest::nearest;
 use super::origin::At;
 use super::reader::{Reader, Wanted, wrong_type};
 use super::tree::Value;
+use crate::words::escalate_text;
 
 /// Spellings of the restart types; the first of each pair is OTP's.
 const RESTARTS: [(&str, Restart); 6] = [
@@ -23,8 +24,7 @@ const RESTARTS: [(&str, Restart); 6] = [
 ];
 
 /// What giving up can mean.
-const ESCALATIONS: [(&str, Escalate); 3] =
-    [("isolate", Escalate::Isolate), ("group", Escalate::Group), ("project", Escalate::Project)];
+const ESCALATIONS: [Escalate; 3] = [Escalate::Isolate, Escalate::Group, Escalate::Project];
 
 const BACKOFF: Wanted =
     Wanted { what: "\"none\" or a table", example: "\"none\" or { base = \"200ms\", max = \"30s\" }" };
@@ -32,8 +32,7 @@ const BACKOFF: Wanted =
 /// Reads everything but the edges into `child`; returns the stop signal.
 pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut ChildSpec) -> i32 {
     child.restart = choice(findings, reader, "restart", &RESTARTS).unwrap_or(child.restart);
-    child.intensity.restarts = reader.count(findings, "intensity").unwrap_or(child.intensity.restarts);
-    child.intensity.period = reader.span(findings, "period").unwrap_or(child.intensity.period);
+    child.intensity = intensity(findings, reader, child.intensity);
     child.stable_after = reader.duration(findings, "stable_after").unwrap_or(child.stable_after);
     child.critical = reader.boolean(findings, "critical").unwrap_or(child.critical);
     if let Some(lives) = reader.count(findings, "unstable") {
@@ -51,16 +50,23 @@ pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut
     stop(findings, reader, child)
 }
 
-/// Reads `escalate`. Giving up as a group needs groups that restart together.
+/// Reads `escalate`.
 pub(super) fn escalate(findings: &mut Findings, reader: &mut Reader<'_>) -> Option<Escalate> {
-    let escalate = choice(findings, reader, "escalate", &ESCALATIONS)?;
-    if escalate == Escalate::Group {
-        let at = reader.node("escalate")?.at.clone();
-        let message = format!("{} = \"group\" is not supported yet", reader.path("escalate"));
-        findings.error("unsupported", &at, message).hint("write \"isolate\" or \"project\"");
-        return None;
+    choice(findings, reader, "escalate", &ESCALATIONS.map(|escalate| (escalate_text(escalate), escalate)))
+}
+
+/// Reads `intensity` and `period` over `otherwise`.
+pub(super) fn intensity(findings: &mut Findings, reader: &mut Reader<'_>, otherwise: Intensity) -> Intensity {
+    Intensity {
+        restarts: reader.count(findings, "intensity").unwrap_or(otherwise.restarts),
+        period: reader.span(findings, "period").unwrap_or(otherwise.period),
     }
-    Some(escalate)
+}
+
+/// The keys of a budget that stand in the table, with their places.
+pub(super) fn budget_keys(reader: &Reader<'_>) -> Vec<At<&'static str>> {
+    let written = |key: &'static str| Some(At { value: key, at: reader.key_at(key)?.clone() });
+    ["intensity", "period", "escalate"].into_iter().filter_map(written).collect()
 }
 
 /// One of a few words.

@@ -107,6 +107,7 @@ impl UnitReader<'_> {
             references: std::mem::take(&mut self.references),
             bases: std::mem::take(&mut self.bases),
             shell,
+            budget: supervise::budget_keys(&self.reader),
         })
     }
 

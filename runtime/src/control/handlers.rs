@@ -88,7 +88,7 @@ impl Handlers {
     async fn down(&self, request: Down) -> Result<DownReply, Refusal> {
         let Some(project) = self.find(&request.project).await? else {
             let project = request.project.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(DownReply { project, was_up: false, escaped: Vec::new() });
+            return Ok(DownReply { project, was_up: false, escaped: Vec::new(), killed: Vec::new() });
         };
         let timeout = request.timeout_ms.map(Duration::from_millis);
         let order = DownOrder { units: request.units, timeout, kill: request.kill };

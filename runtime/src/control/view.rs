@@ -24,6 +24,12 @@ pub struct ProjectView {
     pub state: ProjectState,
     /// Its units, in the order of the file.
     pub units: Vec<UnitView>,
+    /// Why its run ends, or has ended, by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The unit that made it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caused_by: Option<String>,
 }
 
 /// A project's state, summed up from its units.
@@ -40,7 +46,7 @@ pub enum ProjectState {
     Stopping,
     /// Nothing runs and nothing is wanted.
     Down,
-    /// A critical unit failed for good.
+    /// A critical unit failed for good, or the run has ended by itself.
     Failed,
 }
 

@@ -148,6 +148,18 @@ pub struct DownReply {
     pub was_up: bool,
     /// Units with processes that could not be ended, and those processes.
     pub escaped: Vec<(String, Vec<u32>)>,
+    /// Units that did not end when they were asked to, and had to be killed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub killed: Vec<Killed>,
+}
+
+/// A unit that had to be killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// The unit.
+    pub unit: String,
+    /// What was over, or said so: `grace` (its own), `timeout` (that of the whole stop) or `asked` (somebody).
+    pub after: String,
 }
 
 /// The state of projects.

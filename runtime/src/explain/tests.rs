@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use envctl_supervisors::spec::{ChildSpec, Edge};
+use envctl_supervisors::spec::{ChildSpec, Edge, Escalate, Flags, GroupSpec, INTENSITY_DEFAULT, Strategy, Then};
 use indexmap::IndexMap;
 
 use super::*;
@@ -33,6 +33,8 @@ fn project(units: Vec<(Name, UnitSpec)>) -> ProjectSpec {
         root: "/p".into(),
         files: vec!["/p/envctl.toml".into()],
         units: units.into_iter().collect(),
+        groups: Vec::new(),
+        flags: Flags::default(),
         logs: LogSpec { max_bytes: 1, segment_bytes: 1 },
         env: IndexMap::new(),
         inherit: Inherit::All,
@@ -68,6 +70,43 @@ fn without_dependencies_only_the_named_unit_starts() {
     let explanation = explain(&shop(), &[name("web")], true);
     assert_eq!(waves_of(&explanation), [vec!["web"]]);
     assert_eq!(closure(&shop(), &[name("web")], true), [name("web")]);
+}
+
+/// A group of these members, with every default.
+fn group(id: &str, members: &[&str]) -> GroupSpec {
+    GroupSpec::new(name(id), members.iter().map(|member| name(member)).collect())
+}
+
+#[test]
+fn members_of_a_group_start_one_after_the_other() {
+    let mut spec = project(vec![unit("c", &[]), unit("a", &[]), unit("b", &[]), unit("aside", &[])]);
+    spec.groups = vec![group("inner", &["b", "c"]), group("outer", &["a", "inner"])];
+    let explanation = explain(&spec, &[], false);
+    assert_eq!(waves_of(&explanation), [vec!["a", "aside"], vec!["b"], vec!["c"]]);
+    let last = &explanation.waves[2][0];
+    assert_eq!((last.group.as_deref(), &last.after), (Some("inner"), &vec!["b".to_owned(), "a".to_owned()]));
+    assert_eq!(explanation.groups[0].parent.as_deref(), Some("outer"));
+    assert_eq!(explanation.groups[1].members, ["a", "inner"]);
+
+    let alone = explain(&spec, &[name("c")], false);
+    assert_eq!(waves_of(&alone), [vec!["c"]], "the order of a group is no need");
+    assert!(alone.waves[0][0].after.is_empty());
+}
+
+#[test]
+fn budgets_are_told_where_they_are_shared() {
+    let mut spec = project(vec![unit("a", &[]), unit("b", &[])]);
+    let of = |spec: &ProjectSpec, unit: &str| groups::budget_text(spec, &spec.units[&name(unit)]);
+    assert_eq!(of(&spec, "a"), "5 restarts in 30s, then the unit is given up");
+    let core = group("core", &["a"]);
+    spec.groups = vec![GroupSpec { strategy: Strategy::OneForAll, escalate: Escalate::Project, ..core }];
+    spec.flags = Flags { intensity: Some(INTENSITY_DEFAULT), ..Flags::default() };
+    assert_eq!(of(&spec, "a"), "that of group core");
+    let shared = "one_for_one, 5 restarts in 30s, then the unit is given up";
+    assert_eq!(of(&spec, "b"), format!("that of all without a group: {shared}"));
+    let explanation = explain(&spec, &[], false);
+    assert_eq!(explanation.groups[0].shared.text, "one_for_all, 5 restarts in 30s, then the project ends");
+    assert_eq!(explanation.supervision.unwrap().text, shared);
 }
 
 #[test]

@@ -95,6 +95,7 @@ details! {
     CONTEXT = "context", Public, "what the supervisor was doing, in OTP's words";
     UNITS = "units", Public, "names of units";
     GROUP = "group", Public, "name of a group";
+    ESCALATE = "escalate", Public, "what giving up means: isolate, group or project";
     STRATEGY = "strategy", Public, "the group's strategy";
     TOOK = "took_ms", Public, "milliseconds it took";
     PORT_NAME = "port_name", Public, "the port's name in its unit";
@@ -136,20 +137,23 @@ events! {
     UnitProbeFailed = "unit.probe_failed", "A check said no; told when its answer changes.", [PROBE, FAILURES, ANSWER];
     UnitExited = "unit.exited", "The unit's process ended.", [PID, CODE, SIGNAL, CORE, UNKNOWN];
     UnitRestarting = "unit.restarting", "The unit will be started again.",
-        [DELAY, RESTART, INTENSITY, PERIOD, UNSTABLE, CAUSED_BY, CONTEXT];
-    UnitStopping = "unit.stopping", "The unit was asked to end.", [SIGNAL, CAUSED_BY];
+        [DELAY, RESTART, INTENSITY, PERIOD, UNSTABLE, CAUSED_BY, CONTEXT, GROUP];
+    UnitStopping = "unit.stopping", "The unit was asked to end.", [SIGNAL, CAUSED_BY, GROUP];
     UnitKilled = "unit.killed", "The unit did not end in time and was killed.", [PIDS, TOOK];
     UnitStopped = "unit.stopped", "The unit is down, as wanted.", [TOOK, CAUSED_BY];
     UnitDone = "unit.done", "The task ran to its end.", [TOOK];
+    UnitIgnored = "unit.ignored", "The unit's start said that there is nothing to run just now.", [];
     UnitFailed = "unit.failed", "The unit was given up; it stays down until it is started by hand.",
-        [CAUSED_BY, RESTART, INTENSITY, PERIOD, UNSTABLE, CONTEXT];
+        [CAUSED_BY, RESTART, INTENSITY, PERIOD, UNSTABLE, CONTEXT, GROUP];
     UnitAdopted = "unit.adopted", "The running unit was taken over, with its process as it is.", [PID];
     UnitEscaped = "unit.escaped", "Processes of the unit could not be ended.", [PIDS];
     UnitChanged = "unit.changed", "Files the unit watches have changed.", [PATHS, COUNT];
     GroupRestarting = "group.restarting", "A group is restarted together.",
-        [GROUP, STRATEGY, UNITS, CAUSED_BY, RESTART, INTENSITY, PERIOD, DELAY];
+        [GROUP, STRATEGY, UNITS, COUNT, CAUSED_BY, RESTART, INTENSITY, PERIOD, DELAY];
     GroupFailed = "group.failed", "A group used up its restarts and was given up.",
-        [GROUP, CAUSED_BY, RESTART, INTENSITY, PERIOD];
+        [GROUP, STRATEGY, UNITS, CAUSED_BY, RESTART, INTENSITY, PERIOD, UNSTABLE, ESCALATE];
+    ProjectFailed = "project.failed", "A unit that was given up takes the whole project down.",
+        [GROUP, STRATEGY, UNITS, CAUSED_BY, INTENSITY, PERIOD];
     PortLeased = "port.leased", "A port was leased.", [PORT_NAME, PORT, WANTED, URL];
     PortReleased = "port.released", "A leased port was given back.", [PORT_NAME, PORT];
     PortRefused = "port.refused", "No port could be leased.", [PORT_NAME, WANTED, HOLDER];
@@ -185,6 +189,7 @@ impl EventKind {
                 | Self::UnitFailed
                 | Self::UnitEscaped
                 | Self::GroupFailed
+                | Self::ProjectFailed
                 | Self::PortRefused
                 | Self::ConfigRejected
                 | Self::LogGap

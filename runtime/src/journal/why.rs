@@ -9,12 +9,14 @@ use envctl_supervisors::engine::Cause;
 use jiff::tz::TimeZone;
 
 use self::phrases::{
-    ENDINGS, RESTS, STARTS, TURNS, budget_of, ending_of, failing_of, is_limit, names, number, state_of, text, turn_of,
+    ENDINGS, RESTS, STARTS, TURNS, budget_of, ending_of, failing_of, is_group, is_limit, names, number, state_of, text,
+    turn_of,
 };
 use super::clock::time_of_day;
 use super::events::EventKind as Kind;
 use crate::control::view::{EventView, UnitState, UnitView};
 
+mod groups;
 mod phrases;
 
 /// An explanation.
@@ -109,7 +111,7 @@ impl Teller<'_> {
         let other = stopping.and_then(|at| Some((at, text(&self.events[at], "caused_by")?.to_owned())));
         let changed = stopping.filter(|at| self.has_cause(*at, &Cause::SpecChange));
         match (other, changed) {
-            (Some((at, other)), _) => self.tell_edge(at, &other),
+            (Some((at, other)), _) => self.tell_taken_along(at, &other),
             (None, Some(at)) => {
                 self.use_event(at);
                 self.lines.push(format!("restarted at {} because {}", self.time(at), Cause::SpecChange));
@@ -122,14 +124,6 @@ impl Teller<'_> {
         self.use_event(asked);
         let verb = text(&self.events[asked], "verb").unwrap_or("a change").to_owned();
         self.lines.push(format!("asked for by hand at {}: {verb}", self.time(asked)));
-    }
-
-    /// A restart that came over an edge: what happened to the other unit is the reason.
-    fn tell_edge(&mut self, stopping: usize, other: &str) {
-        self.use_event(stopping);
-        let cause = self.events[stopping].cause.clone().unwrap_or_else(|| format!("{other} was restarted"));
-        self.lines.push(format!("restarted at {} because {cause}, and it needs {other}", self.time(stopping)));
-        self.tell_other(other);
     }
 
     /// The `up` that wanted the unit: one that joined counts only if the unit was not wanted before.
@@ -161,7 +155,10 @@ impl Teller<'_> {
         let (cause, budget) = (event.cause.clone(), budget_of(event));
         let message = event.message.clone();
         if let Some(other) = caused_by {
-            self.lines.push(format!("{verb} together with {other}, which it needs or shares a group with; {budget}"));
+            self.lines.push(match cause {
+                Some(cause) => format!("{verb}: {cause}; {budget}"),
+                None => format!("{verb} together with {other}, which it needs or shares a group with; {budget}"),
+            });
             return self.tell_other(&other);
         }
         let ending = self.last(unit, &ENDINGS, restart);
@@ -174,6 +171,7 @@ impl Teller<'_> {
             (None, None) => format!("{verb} {}", cause.map_or(message, |cause| format!("because {cause}"))),
         };
         self.lines.push(format!("{line}; {budget}"));
+        self.tell_together(unit, restart);
     }
 
     /// Why the life before `end` was ended by its supervisor, if it was: it was not ready in time or stopped answering.
@@ -231,11 +229,14 @@ impl Teller<'_> {
             Some(failing) => format!("it {failing}"),
             None => self.ending(&unit.name, at),
         });
+        let group = event.as_ref().and_then(|event| text(event, "group")).map(str::to_owned);
         match (cause, last_life) {
             (Some(cause), Some(last)) if is_limit(&cause) => {
                 let last = last.strip_prefix("it ").map_or_else(|| last.clone(), |how| format!("its last life {how}"));
-                self.lines.push(format!("because {cause}; {last}"));
+                let whose = group.as_ref().map(|group| format!("group {group} has no restart left: "));
+                self.lines.push(format!("because {}{cause}; {last}", whose.unwrap_or_default()));
             }
+            (Some(cause), _) if is_group(&cause) => self.lines.push(cause),
             (Some(cause), _) => {
                 let cause = failing_of(&cause).map_or(cause, |failing| format!("it {failing}"));
                 self.lines.push(format!("because {cause}"));
@@ -243,12 +244,14 @@ impl Teller<'_> {
             (None, Some(last)) => self.lines.push(format!("because {last}")),
             (None, None) => {}
         }
+        self.tell_consequences(&unit.name);
         let hint = unit.hint.clone().or_else(|| event.as_ref()?.hint.clone());
         let hint = hint.or_else(|| self.events[ending?].hint.clone());
         if let Some(hint) = hint {
             self.lines.push(format!("hint: {hint}"));
         }
         if let Some(other) = event.as_ref().and_then(|event| text(event, "caused_by")) {
+            group.iter().for_each(|group| self.tell_given_up(group));
             self.tell_other(other);
         }
     }
@@ -260,6 +263,7 @@ impl Teller<'_> {
         if let Some(other) = turn.and_then(|at| text(&self.events[at], "caused_by")).map(str::to_owned) {
             let cause = unit.cause.clone().or_else(|| self.events[end].cause.clone());
             self.lines.extend(cause.map(|cause| format!("because {cause}")));
+            self.tell_consequences(&other);
             return self.tell_other(&other);
         }
         let by_hand = turn.is_none_or(|at| self.events[at].cause.is_none() || self.has_cause(at, &Cause::Operator));

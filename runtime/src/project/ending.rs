@@ -1,13 +1,15 @@
-//! The end of a run: what escaped its units is looked for, everything it held is given back.
+//! The end of a run, asked for or by itself: what escaped its units is looked for, everything it held is given back.
 
 use envctl_actors::log_stream::LogStream;
 use envctl_actors::process::end::Proof;
 use envctl_actors::process::life::sweep;
 use envctl_supervisors::Name;
-use envctl_supervisors::engine;
+use envctl_supervisors::engine::{self, Cause, Ending, Report, What};
 
-use super::state::Project;
+use super::memory::Failure;
+use super::state::{Hurry, Project};
 use super::supervisor::ProjectMessage;
+use crate::control::wire::Killed;
 use crate::journal::events::EventKind;
 
 // === impl Project ===
@@ -15,8 +17,9 @@ use crate::journal::events::EventKind;
 impl Project {
     /// Nothing is alive any more. If nothing is wanted either, the run is over: what escaped the units is looked for.
     pub(super) fn idle(&mut self) {
+        self.note_ending();
         let wanted = self.engine.children().any(|child| child.desired == engine::Desired::Up);
-        if wanted || !self.is_running() {
+        if (wanted && self.failure.is_none()) || !self.is_running() {
             // Everything is done or failed: the run stays, but nothing keeps the daemon.
             return (self.session.quiet)();
         }
@@ -33,6 +36,39 @@ impl Project {
             let escaped = futures::future::join_all(sweeps).await;
             let _ = myself.cast(ProjectMessage::Swept(escaped));
         });
+    }
+
+    /// The run ends by itself, as failed, because of a unit. The first reason is the one that is told.
+    pub(super) fn fail(&mut self, unit: &Name, why: &Ending) {
+        let ending = Cause::Ending { by: unit.clone(), why: Box::new(why.clone()) };
+        let because = self.engine.child(unit.as_str()).and_then(|child| child.cause);
+        let cause = match because {
+            Some(Cause::Ending { .. }) | None => ending.to_string(),
+            Some(because) => format!("{ending}: {because}"),
+        };
+        self.failure.get_or_insert_with(|| Failure { unit: unit.to_string(), cause });
+    }
+
+    /// Takes over from the engine that the run ends by itself, also where no report said so.
+    pub(super) fn note_ending(&mut self) {
+        let ending = self.engine.ending().map(|(unit, why)| (unit.clone(), why.clone()));
+        if let Some((unit, why)) = ending.filter(|_| self.failure.is_none()) {
+            self.fail(&unit, &why);
+        }
+    }
+
+    /// Remembers who had to be killed, for whoever waits for the end.
+    pub(super) fn note_killed(&mut self, report: &Report) {
+        let unit = report.id.to_string();
+        if report.what != What::Killing || self.waiting.is_empty() || self.killed.iter().any(|one| one.unit == unit) {
+            return;
+        }
+        let after = match self.hurry {
+            Some(Hurry::Timeout) => "timeout",
+            Some(Hurry::Asked) => "asked",
+            None => "grace",
+        };
+        self.killed.push(Killed { unit, after: after.to_owned() });
     }
 
     /// By what a unit's processes are known.
@@ -57,7 +93,8 @@ impl Project {
         self.units.values_mut().for_each(|unit| unit.pid = None);
         let took = self.run.as_ref().map_or(0, |run| run.started.elapsed().as_millis());
         let took = u64::try_from(took).unwrap_or(u64::MAX);
-        self.append(EventKind::RunStopped.event("", format!("{} is down", self.spec.name)).detail("took_ms", took));
+        let how = if self.failure.is_some() { "has failed and is down" } else { "is down" };
+        self.append(EventKind::RunStopped.event("", format!("{} {how}", self.spec.name)).detail("took_ms", took));
         self.ports.release();
         self.data_leases.clear();
         let _ = std::fs::remove_file(self.memory_path());

@@ -45,6 +45,18 @@ pub struct Memory {
     pub ports: BTreeMap<String, BTreeMap<String, u16>>,
     /// Its units.
     pub units: Vec<UnitMemory>,
+    /// Why it ends by itself, if it does.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+}
+
+/// Why a run ends, or has ended, by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The unit that made it so.
+    pub unit: String,
+    /// What happened, in one line.
+    pub cause: String,
 }
 
 /// Which files a project's configuration is read from, beside the one in its directory.
@@ -99,7 +111,8 @@ impl Memory {
         let Files { file, user_config } = of.files.clone();
         let (key, root) = (of.key, of.root.to_owned());
         let (ports, units) = (BTreeMap::new(), Vec::new());
-        Self { version: VERSION, key, root, file, user_config, run, run_number, environment, ports, units }
+        let (version, failure) = (VERSION, None);
+        Self { version, key, root, file, user_config, run, run_number, environment, ports, units, failure }
     }
 
     /// Where the memory of a project is kept.

@@ -10,6 +10,7 @@
 //! `reports` and `views` are pure; `ports` leases. One engine holds all units: one brain, so two restart loops never race.
 
 pub mod attributes;
+mod budgets;
 pub mod commands;
 mod ending;
 pub mod environment;

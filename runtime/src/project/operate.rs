@@ -15,7 +15,7 @@ use super::environment::capture_from_bytes;
 use super::fingerprint::fingerprint;
 use super::memory::{Memory, UnitMemory};
 use super::ports::Holder;
-use super::state::{Project, Run, Waiting};
+use super::state::{Hurry, Project, Run, Waiting};
 use super::supervisor::{Answer, DownOrder, ProjectMessage, UpOrder, environment};
 use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
 use crate::journal::events::EventKind;
@@ -55,7 +55,7 @@ impl Project {
             return Err(refusal);
         }
         if joined {
-            self.converge(changed).await;
+            self.converge(changed, &old.0).await;
         }
         self.drive(Event::Start { ids: named, with_needs: !order.no_deps }).await;
         self.sync_journal();
@@ -72,7 +72,7 @@ impl Project {
         };
         if self.run.is_none() {
             let project = self.spec.name.to_string();
-            return drop(reply.send(Ok(DownReply { project, was_up: false, escaped: Vec::new() })));
+            return drop(reply.send(Ok(DownReply { project, was_up: false, escaped: Vec::new(), killed: Vec::new() })));
         }
         // Stopping the last units that are wanted is stopping the run.
         let all = self.wanted().iter().all(|id| units.contains(id)) || units.is_empty();
@@ -85,6 +85,7 @@ impl Project {
         }
         self.drive(Event::Stop { ids: ids.clone() }).await;
         if order.kill {
+            self.hurry = Some(Hurry::Asked);
             self.drive(Event::Kill { ids }).await;
         } else if let Some(timeout) = order.timeout {
             let myself = self.myself.clone();
@@ -99,6 +100,7 @@ impl Project {
     pub async fn overdue(&mut self, number: u64) {
         let waiting = self.waiting.iter().find(|waiting| waiting.number == number);
         if let Some(ids) = waiting.map(|waiting| waiting.units.clone()) {
+            self.hurry.get_or_insert(Hurry::Timeout);
             self.drive(Event::Kill { ids }).await;
         }
     }
@@ -197,6 +199,7 @@ impl Project {
         let names: Vec<String> = memory.units.iter().map(|unit| unit.name.clone()).collect();
         let text = format!("a new daemon took {} over", self.spec.name);
         self.append(EventKind::RunAdopted.event("", text).detail("units", names).detail("build", crate::BUILD));
+        self.failure.clone_from(&memory.failure);
         self.adopt(&memory).await;
     }
 
@@ -239,13 +242,15 @@ impl Project {
             self.session.processes.discard(forgotten.key);
         }
         // What was on its way down goes on going down.
-        if memory.units.iter().all(|unit| !unit.wanted) {
+        if memory.failure.is_some() || memory.units.iter().all(|unit| !unit.wanted) {
             self.drive(Event::Stop { ids: Vec::new() }).await;
         } else if !unwanted.is_empty() {
             self.drive(Event::Stop { ids: unwanted }).await;
         }
         if !rest.is_empty() {
             self.clear_strays(&rest).await;
+        }
+        if !rest.is_empty() && self.failure.is_none() {
             self.drive(Event::Start { ids: rest, with_needs: true }).await;
         }
         self.publish();
@@ -385,9 +390,18 @@ impl Project {
         }
     }
 
-    async fn converge(&mut self, changed: Vec<Name>) {
-        let specs = self.spec.units.values().map(|unit| unit.child.clone()).collect();
-        self.drive(Event::Replace { specs }).await;
+    /// Takes a changed configuration over: what has not changed runs on.
+    async fn converge(&mut self, changed: Vec<Name>, old: &ProjectSpec) {
+        let (specs, groups) = (self.spec.units.values().map(|unit| unit.child.clone()).collect(), &self.spec.groups);
+        let (groups, flags) = (groups.clone(), self.spec.flags);
+        if groups != old.groups || flags != old.flags {
+            let text = format!("the groups and budgets of {} changed", self.spec.name);
+            self.append(EventKind::ConfigChanged.event("", text));
+        }
+        if flags != old.flags {
+            self.drive(Event::Reflag { flags }).await;
+        }
+        self.drive(Event::Replace { specs, groups }).await;
         let alive = |id: &Name| self.engine.child(id.as_str()).is_some_and(|child| child.state.is_alive());
         let ids: Vec<Name> = changed.into_iter().filter(alive).collect();
         if !ids.is_empty() {
@@ -398,7 +412,7 @@ impl Project {
         }
     }
 
-    fn wanted(&self) -> Vec<Name> {
+    pub(super) fn wanted(&self) -> Vec<Name> {
         let up = |child: ChildView| (child.desired == Desired::Up && self.run.is_some()).then_some(child.id);
         self.engine.children().filter_map(up).collect()
     }

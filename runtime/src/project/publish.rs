@@ -9,7 +9,7 @@ use super::attributes::port_views;
 use super::memory::{Memory, Of, UnitMemory};
 use super::reports::{self, Facts};
 use super::state::Project;
-use super::views::{self, Sources};
+use super::views::{self, Sources, Whole};
 use crate::control::view::{Desired, ProjectState, ProjectView, UnitState};
 use crate::control::wire::DownReply;
 use crate::journal::events::{EventBuilder, EventKind};
@@ -27,11 +27,11 @@ impl Project {
             let attributes = self.attributes.get(&child.id).unwrap_or(&empty);
             let numbers = self.ports.numbers();
             let ports = port_views(numbers.get(&child.id), &spec.kind, attributes);
-            Some(views::unit_view(&child, Sources { spec, unit }, ports))
+            let group = self.spec.group_of(&child.id).map(|group| &group.id);
+            Some(views::unit_view(&child, Sources { spec, unit, group }, ports))
         };
         let units = self.engine.children().filter_map(view).collect();
-        let run = self.run.as_ref().map(|run| run.id.clone());
-        views::project_view(self.spec.name.as_str(), &self.spec.root, run, self.is_closing(), units)
+        views::project_view(Whole { spec: &self.spec, run: self.run.as_ref(), failure: self.failure.as_ref() }, units)
     }
 
     /// Tells everybody the state, if it has changed.
@@ -98,8 +98,12 @@ impl Project {
             }
             let escaped = self.units.iter().filter(|(_, unit)| !unit.escaped.is_empty());
             let escaped = escaped.map(|(id, unit)| (id.to_string(), unit.escaped.clone())).collect();
-            let reply = DownReply { project: self.spec.name.to_string(), was_up: true, escaped };
+            let killed = self.killed.iter().filter(|killed| wait.concerns(&killed.unit)).cloned().collect();
+            let reply = DownReply { project: self.spec.name.to_string(), was_up: true, escaped, killed };
             let _ = wait.reply.send(Ok(reply));
+        }
+        if self.waiting.is_empty() {
+            (self.killed, self.hurry) = (Vec::new(), None);
         }
         if !self.is_stopping() {
             while let Some(message) = self.later.pop_front() {
@@ -118,6 +122,7 @@ impl Project {
         let of = Of { key: self.places.key(), root: &self.spec.root, files: &self.files };
         let mut memory = Memory::new(of, run.id.clone(), run.number, &self.capture);
         memory.set_ports(&self.ports.numbers());
+        memory.failure.clone_from(&self.failure);
         memory.units = self
             .engine
             .children()
@@ -137,13 +142,30 @@ impl Project {
         }
     }
 
+    /// Whether a unit was given up and is started again all the same, because its group is: the group's events tell that.
+    fn is_restarted_with_its_group(&self, report: &Report) -> bool {
+        let state = self.engine.child(report.id.as_str()).map(|child| child.state);
+        matches!(report.what, What::GaveUp { .. }) && state.is_some_and(|state| state != engine::ChildState::Failed)
+    }
+
     pub(super) fn report(&mut self, report: &Report) {
-        let restarts = self.engine.child(report.id.as_str()).map_or(0, |child| child.restarts);
+        let charged = self.windows.note(report, self.epoch.elapsed(), &self.spec, &self.engine);
+        if self.is_restarted_with_its_group(report) {
+            return;
+        }
+        let wanted = match report.what {
+            What::GroupRestarting { .. } => self.wanted(),
+            _ => Vec::new(),
+        };
         if let Some(unit) = self.units.get_mut(&report.id) {
             unit.note(report);
-            let facts = Facts { pid: unit.pid, restart: restarts };
+            let facts = Facts { spec: &self.spec, pid: unit.pid, charged: &charged, wanted: &wanted };
             let run = self.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
             self.session.journal.append(&self.key, reports::event(run, report, facts));
+        }
+        self.note_killed(report);
+        if let What::Ending(ending) = &report.what {
+            self.fail(&report.id, ending);
         }
         if report.what == What::Removed {
             self.ports.forget(&report.id);

@@ -4,27 +4,37 @@ use envctl_supervisors::Name;
 use envctl_supervisors::engine::{Cause, Limit, Report, What};
 use envctl_supervisors::reason::ExitReason;
 
+use self::about::About;
+use super::budgets::Charged;
 use crate::control::view::{EventView, ExitView};
 use crate::journal::events::{EventBuilder, EventKind};
+use crate::spec::ProjectSpec;
 
-/// What the engine does not know of a unit, but its events tell.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Facts {
+mod about;
+mod groups;
+
+/// What the engine's report does not hold, but its event tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    /// The project.
+    pub(super) spec: &'a ProjectSpec,
     /// The main process.
-    pub pid: Option<u32>,
-    /// Automatic restarts in the window, this one included.
-    pub restart: u32,
+    pub(super) pid: Option<u32>,
+    /// The budget it is charged to.
+    pub(super) charged: &'a Charged,
+    /// For reports about groups: the units that are wanted up.
+    pub(super) wanted: &'a [Name],
 }
 
 /// The journal's event for a report.
-pub fn event(run: &str, report: &Report, facts: Facts) -> EventView {
-    let unit = &report.id;
-    let mut event = describe(run, unit, report, facts).unit(unit);
+pub(super) fn event(run: &str, report: &Report, facts: Facts<'_>) -> EventView {
+    let about = About { spec: facts.spec, report };
+    let mut event = describe(run, report, facts).unit(&report.id);
     if let Some(incarnation) = report.incarnation {
         event = event.incarnation(incarnation);
     }
     if let Some(cause) = &report.cause {
-        event = event.cause(cause.to_string());
+        event = event.cause(about.cause_text(cause));
         event = blame(event, report, cause);
     }
     if let Some(hint) = hint(report) {
@@ -38,7 +48,7 @@ pub fn exit_view(reason: &ExitReason) -> ExitView {
     match reason {
         ExitReason::Code(code) => ExitView::Code(*code),
         ExitReason::Signal { number, core } => ExitView::Signal { signal: *number, core: *core },
-        ExitReason::Normal => ExitView::Code(0),
+        ExitReason::Normal | ExitReason::Shutdown => ExitView::Code(0),
         ExitReason::Killed => ExitView::Signal { signal: nix::libc::SIGKILL, core: false },
         ExitReason::Error(why) | ExitReason::Unknown(why) => ExitView::Unknown(why.clone()),
     }
@@ -46,16 +56,25 @@ pub fn exit_view(reason: &ExitReason) -> ExitView {
 
 /// What can be done about a report, where something can.
 pub fn hint(report: &Report) -> Option<String> {
+    let id = &report.id;
     match (&report.what, &report.cause) {
         (What::StartFailed { error }, _) | (_, Some(Cause::StartError(error))) => error.hint.clone(),
+        (What::Failed, Some(Cause::GroupGaveUp { by, .. })) if by != id => {
+            Some(format!("`envctl logs {by}` shows the last words of {by}; `envctl up -d` tries again"))
+        }
         (What::Failed | What::GaveUp { .. }, _) => {
-            Some(format!("`envctl logs {0}` shows its last words; `envctl start {0}` tries again", report.id))
+            Some(format!("`envctl logs {id}` shows its last words; `envctl start {id}` tries again"))
+        }
+        (What::GroupGaveUp { .. } | What::Ending(_), _) => {
+            Some(format!("`envctl logs {id}` shows the last words of {id}; `envctl up -d` tries again"))
         }
         _ => None,
     }
 }
 
-fn describe(run: &str, unit: &Name, report: &Report, facts: Facts) -> EventBuilder {
+fn describe(run: &str, report: &Report, facts: Facts<'_>) -> EventBuilder {
+    let unit = &report.id;
+    let about = About { spec: facts.spec, report };
     let event = |kind: EventKind, message: String| kind.event(run, message);
     match &report.what {
         What::Blocked { by } => {
@@ -83,23 +102,30 @@ fn describe(run: &str, unit: &Name, report: &Report, facts: Facts) -> EventBuild
         What::RestartScheduled { delay, failures } => {
             let when = if delay.is_zero() { "at once".to_owned() } else { format!("in {delay:.1?}") };
             let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            event(EventKind::UnitRestarting, format!("{unit} will be started again {when}"))
-                .detail("delay_ms", millis)
-                .detail("restart", facts.restart)
-                .detail("unstable", *failures)
+            let event = event(EventKind::UnitRestarting, format!("{unit} will be started again {when}"));
+            about.with_budget(event.detail("delay_ms", millis).detail("unstable", *failures), facts.charged)
         }
         What::Restarting => event(EventKind::UnitStarting, format!("{unit} is being started again")),
-        What::Stopping => event(EventKind::UnitStopping, format!("{unit} was asked to end")),
+        What::Stopping => about.with_reason(event(EventKind::UnitStopping, format!("{unit} was asked to end"))),
         What::Killing => event(EventKind::UnitKilled, format!("{unit} is killed")),
         What::Stopped => event(EventKind::UnitStopped, format!("{unit} is down")),
         What::Done => event(EventKind::UnitDone, format!("{unit} is done")),
-        What::Failed => event(EventKind::UnitFailed, format!("{unit} has failed")),
-        What::GaveUp { limit, last } => gave_up(run, unit, limit, last),
+        What::Ignored => event(EventKind::UnitIgnored, format!("there is nothing to run in {unit} just now")),
+        What::Failed => about.with_group(event(EventKind::UnitFailed, format!("{unit} has failed"))),
+        What::GaveUp { limit, last } => about.with_group(gave_up(run, unit, limit, last)),
+        What::GroupRestarting { group, strategy, members } => groups::restarting(
+            run,
+            about,
+            groups::Together { group: group.as_ref(), strategy: *strategy, members: *members },
+            facts,
+        ),
+        What::GroupGaveUp { group, limit, escalate } => groups::gave_up(run, about, group.as_ref(), limit, *escalate),
+        What::Ending(ending) => groups::ending(run, about, ending),
         What::Removed => event(EventKind::UnitStopped, format!("{unit} is no longer part of the project")),
     }
 }
 
-fn exited(run: &str, unit: &Name, reason: &ExitReason, expected: bool, facts: Facts) -> EventBuilder {
+fn exited(run: &str, unit: &Name, reason: &ExitReason, expected: bool, facts: Facts<'_>) -> EventBuilder {
     let how = if expected { "as asked" } else { "by itself" };
     let event = EventKind::UnitExited.event(run, format!("{unit} ended {how}: {reason}"));
     let event = with_pid(event, facts);
@@ -111,7 +137,10 @@ fn exited(run: &str, unit: &Name, reason: &ExitReason, expected: bool, facts: Fa
 }
 
 fn gave_up(run: &str, unit: &Name, limit: &Limit, last: &Cause) -> EventBuilder {
-    let event = EventKind::UnitFailed.event(run, format!("{unit} is given up; its last life {last}"));
+    with_limit(EventKind::UnitFailed.event(run, format!("{unit} is given up; its last life {last}")), limit)
+}
+
+fn with_limit(event: EventBuilder, limit: &Limit) -> EventBuilder {
     match limit {
         Limit::Intensity { restarts, period } => {
             let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
@@ -121,7 +150,7 @@ fn gave_up(run: &str, unit: &Name, limit: &Limit, last: &Cause) -> EventBuilder 
     }
 }
 
-fn with_pid(event: EventBuilder, facts: Facts) -> EventBuilder {
+fn with_pid(event: EventBuilder, facts: Facts<'_>) -> EventBuilder {
     match facts.pid {
         Some(pid) => event.detail("pid", pid),
         None => event,
@@ -130,11 +159,22 @@ fn with_pid(event: EventBuilder, facts: Facts) -> EventBuilder {
 
 /// Only some kinds of event name the unit that is the reason.
 fn blame(event: EventBuilder, report: &Report, cause: &Cause) -> EventBuilder {
-    let (Cause::Dependency { on, .. } | Cause::Escalated { by: on }) = cause else { return event };
+    let (Cause::Dependency { on: by, .. }
+    | Cause::Ending { by, .. }
+    | Cause::Group { by, .. }
+    | Cause::GroupGaveUp { by, .. }) = cause
+    else {
+        return event;
+    };
     match report.what {
-        What::RestartScheduled { .. } | What::Stopping | What::Stopped | What::Failed | What::GaveUp { .. } => {
-            event.detail("caused_by", on.as_str())
+        What::RestartScheduled { .. } | What::Stopping | What::Stopped | What::Failed | What::GaveUp { .. }
+            if *by != report.id =>
+        {
+            event.detail("caused_by", by.as_str())
         }
         _ => event,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,14 +21,16 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::budgets::Windows;
 use super::environment::Capture;
 use super::fingerprint::fingerprint;
-use super::memory::Files;
+use super::memory::{Failure, Files};
 use super::ports::HeldPorts;
 use super::supervisor::ProjectMessage;
 use super::units::Unit;
-use crate::control::view::{ProjectState, ProjectView};
-use crate::control::wire::{DownReply, Refusal};
+use super::views::{Whole, project_view};
+use crate::control::view::ProjectView;
+use crate::control::wire::{DownReply, Killed, Refusal};
 use crate::journal::events::{EventBuilder, EventKind};
 use crate::journal::{Journal, ProjectKey, now};
 use crate::leases::{DirLease, Leases};
@@ -93,9 +95,26 @@ pub struct Project {
     pub(super) last_run_number: u32,
     /// How many `down`s have been asked for.
     pub(super) downs: u64,
+    /// Units that had to be killed while somebody waits for their end.
+    pub(super) killed: Vec<Killed>,
+    /// Who cuts the stop short that somebody waits for, if anybody does.
+    pub(super) hurry: Option<Hurry>,
+    /// Why the run ends, or has ended, by itself.
+    pub(super) failure: Option<Failure>,
+    /// How much of each budget is used.
+    pub(super) windows: Windows,
     /// Requests that came while the last run was being closed; taken up when it is.
     pub(super) later: VecDeque<ProjectMessage>,
     pub(super) tasks: JoinSet<()>,
+}
+
+/// Why units are killed before their grace is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hurry {
+    /// The time for the whole stop is over.
+    Timeout,
+    /// Somebody asked for it.
+    Asked,
 }
 
 /// Somebody who waits until units are down.
@@ -107,6 +126,15 @@ pub struct Waiting {
     pub units: Vec<Name>,
     /// Where the answer goes.
     pub reply: RpcReplyPort<Result<DownReply, Refusal>>,
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Whether the end of this unit is waited for.
+    pub fn concerns(&self, unit: &str) -> bool {
+        self.units.is_empty() || self.units.iter().any(|id| id.as_str() == unit)
+    }
 }
 
 // === impl Project ===
@@ -122,13 +150,7 @@ impl Project {
         files: Files,
     ) -> Self {
         let engine = new_engine(&spec);
-        let view = ProjectView {
-            name: spec.name.to_string(),
-            root: spec.root.clone(),
-            run: None,
-            state: ProjectState::Down,
-            units: Vec::new(),
-        };
+        let view = project_view(Whole { spec: &spec, run: None, failure: None }, Vec::new());
         let mut this = Self {
             session,
             myself,
@@ -150,6 +172,10 @@ impl Project {
             waiting: Vec::new(),
             last_run_number: 0,
             downs: 0,
+            killed: Vec::new(),
+            hurry: None,
+            failure: None,
+            windows: Windows::default(),
             later: VecDeque::new(),
             tasks: JoinSet::new(),
         };
@@ -168,6 +194,7 @@ impl Project {
                 events.extend(self.carry_out(effect).await);
             }
         }
+        self.note_ending();
         self.interrupt_starts();
         self.publish();
         self.answer_waiting();
@@ -253,9 +280,11 @@ impl Project {
         self.run.as_ref().is_some_and(|run| !run.closing)
     }
 
-    /// Whether units are being stopped for somebody who waits, or the last run is still being closed.
+    /// Whether units are being stopped for somebody who waits, the run ends by itself, or the last one is still being
+    /// closed.
     pub fn is_stopping(&self) -> bool {
-        self.is_closing() || !self.waiting.is_empty()
+        let ends = self.run.is_some() && self.failure.is_some();
+        self.is_closing() || ends || !self.waiting.is_empty()
     }
 
     /// Whether the last run is still being closed.
@@ -340,6 +369,7 @@ impl Project {
         }
         self.engine = new_engine(&self.spec);
         self.epoch = Instant::now();
+        (self.failure, self.windows) = (None, Windows::default());
         for unit in self.units.values_mut() {
             (unit.since_engine, unit.cause, unit.hint) = (None, None, None);
             unit.escaped.clear();
@@ -361,6 +391,7 @@ impl Project {
                 }
             }
             Effect::Report(report) => self.report(&report),
+            Effect::Dropped { .. } => {}
             Effect::Idle => self.idle(),
         }
         None
@@ -446,7 +477,7 @@ const ACTOR_FAILURES_MAX: u32 = 3;
 
 fn new_engine(spec: &ProjectSpec) -> Engine {
     let children = spec.units.values().map(|unit| unit.child.clone()).collect();
-    let options = Options { seed: fastrand::u64(..), ..Options::default() };
-    Engine::new(children, options)
-        .expect("invariant: the configuration has refused duplicate, unknown and cyclic needs")
+    let options = Options { seed: fastrand::u64(..), flags: spec.flags, ..Options::default() };
+    Engine::new(children, spec.groups.clone(), options)
+        .expect("invariant: the configuration has asked the engine whether it can supervise them")
 }

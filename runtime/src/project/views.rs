@@ -1,13 +1,14 @@
 //! A project as clients see it. Pure: engine and facts in, views out.
 
-use std::path::Path;
-
+use envctl_supervisors::Name;
 use envctl_supervisors::engine::{self, ChildState, ChildView};
 
+use super::memory::Failure;
 use super::reports::exit_view;
+use super::state::Run;
 use super::units::Unit;
 use crate::control::view::{Desired, PortView, ProjectState, ProjectView, UnitState, UnitView};
-use crate::spec::UnitSpec;
+use crate::spec::{ProjectSpec, UnitSpec};
 
 /// What a view is made of, beside the engine's word.
 #[derive(Debug, Clone, Copy)]
@@ -16,11 +17,24 @@ pub struct Sources<'a> {
     pub spec: &'a UnitSpec,
     /// What the supervisor knows.
     pub unit: &'a Unit,
+    /// Its declared group.
+    pub group: Option<&'a Name>,
+}
+
+/// What the view of a project is made of, beside its units.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<'a> {
+    /// What was configured.
+    pub spec: &'a ProjectSpec,
+    /// The run, if there is one.
+    pub run: Option<&'a Run>,
+    /// Why the run ends, or has ended, by itself.
+    pub failure: Option<&'a Failure>,
 }
 
 /// One unit.
 pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) -> UnitView {
-    let Sources { spec, unit } = sources;
+    let Sources { spec, unit, group } = sources;
     let state = unit_state(&child.state);
     let probed = spec.ready.is_some() || matches!(spec.kind, crate::spec::UnitKind::Requirement(_));
     UnitView {
@@ -38,7 +52,7 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         restarts: child.restarts,
         since: unit.since.clone(),
         exit: child.last_exit.as_ref().map(exit_view),
-        group: None,
+        group: group.map(Name::to_string),
         ports,
         blocked_by: child.blocked_by.iter().map(ToString::to_string).collect(),
         cause: unit.cause.clone().or_else(|| child.cause.as_ref().map(ToString::to_string)),
@@ -53,9 +67,22 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
 }
 
 /// The whole project.
-pub fn project_view(name: &str, root: &Path, run: Option<String>, stopping: bool, units: Vec<UnitView>) -> ProjectView {
-    let state = project_state(stopping, &units);
-    ProjectView { name: name.to_owned(), root: root.to_owned(), run, state, units }
+pub fn project_view(whole: Whole<'_>, units: Vec<UnitView>) -> ProjectView {
+    let Whole { spec, run, failure } = whole;
+    let state = match (failure, run) {
+        (Some(_), Some(_)) => ProjectState::Stopping,
+        (Some(_), None) => ProjectState::Failed,
+        (None, run) => project_state(run.is_some_and(|run| run.closing), &units),
+    };
+    ProjectView {
+        name: spec.name.to_string(),
+        root: spec.root.clone(),
+        run: run.map(|run| run.id.clone()),
+        state,
+        units,
+        cause: failure.map(|failure| failure.cause.clone()),
+        caused_by: failure.map(|failure| failure.unit.clone()),
+    }
 }
 
 /// Sums the units up.

@@ -1,19 +1,58 @@
 //! What follows from the states alone: stops whose turn has come, and starts whose conditions hold.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use super::child::{Birth, Life, Pending, State};
+use super::table::Key;
 use super::{Cause, Desired, Effect, Engine, How, TimerKind, What};
 use crate::spec::{ChildId, Condition, Incarnation, Shutdown};
+
+/// How many of those that a child waits for are named: enough for people, and no list of a hundred thousand.
+pub(super) const BLOCKED_BY_MAX: usize = 16;
+
+/// Children that may have to be started or stopped since something they wait for has changed; the engine looks at no other.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// On their way down: what comes last in the order first.
+    stops: BTreeSet<(Reverse<u64>, Key)>,
+    /// Pending: what comes first in the order first.
+    pending: BTreeSet<(u64, Key)>,
+    /// Pending, and waiting for nothing but a free place among those that start.
+    free: BTreeSet<(u64, Key)>,
+}
 
 // === impl Engine ===
 
 impl Engine {
-    /// Asks every leaving life to end whose dependents in the same fall are down, dependents first.
+    /// Has a child looked at that may start now.
+    pub(super) fn wake(&mut self, at: Key) {
+        let child = &self.children[at];
+        if matches!(child.state, State::Pending(_)) {
+            self.work.pending.insert((child.topo, at));
+        }
+    }
+
+    /// Has everything looked at that needs a child.
+    pub(super) fn wake_dependents(&mut self, at: Key) {
+        for nth in 0..self.children[at].dependents.len() {
+            self.wake(self.children[at].dependents[nth].to);
+        }
+    }
+
+    /// Has a child looked at that may be asked to end now.
+    pub(super) fn note_stop(&mut self, at: Key) {
+        if let Some(child) = self.children.get(at) {
+            self.work.stops.insert((Reverse(child.topo), at));
+        }
+    }
+
+    /// Asks every leaving life to end whose turn has come, dependents first.
     pub(super) fn begin_stops(&mut self) {
-        for nth in (0..self.order.topological().len()).rev() {
-            let at = self.order.topological()[nth];
-            if let State::Running(life) | State::Ready(life) = &self.children[at].state
-                && let Some(leaving) = &life.leaving
-                && leaving.after.iter().all(|life| self.is_over(life))
+        while let Some((_, at)) = self.work.stops.pop_first() {
+            if let Some(State::Running(life) | State::Ready(life)) = self.children.get(at).map(|child| &child.state)
+                && life.leaving.is_some()
+                && self.is_turn(at)
             {
                 let life = life.clone();
                 self.begin_stop(at, life);
@@ -21,7 +60,7 @@ impl Engine {
         }
     }
 
-    fn begin_stop(&mut self, at: usize, life: Life) {
+    fn begin_stop(&mut self, at: Key, life: Life) {
         let incarnation = life.incarnation;
         let kill = life.leaving.as_ref().is_some_and(|leaving| leaving.kill);
         self.enter(at, State::Stopping(life));
@@ -36,13 +75,13 @@ impl Engine {
         }
     }
 
-    fn ask_to_stop(&mut self, at: usize, incarnation: Incarnation) {
+    fn ask_to_stop(&mut self, at: Key, incarnation: Incarnation) {
         self.report_state(at, What::Stopping);
         self.effect(Effect::Stop { id: self.id(at), incarnation });
     }
 
     /// Ends a stopping life at once. It is never assumed to be dead before its exit is told.
-    pub(super) fn kill(&mut self, at: usize) {
+    pub(super) fn kill(&mut self, at: Key) {
         if let State::Stopping(life) = &mut self.children[at].state {
             let incarnation = life.incarnation;
             if let Some(leaving) = &mut life.leaving {
@@ -56,26 +95,54 @@ impl Engine {
 
     /// Starts what is pending and may start, needs first, up to the limit of parallel starts.
     pub(super) fn start_pending(&mut self) {
-        let starting = self.children.values().filter(|child| matches!(child.state, State::Starting(_))).count();
-        let mut slots = self.options.start_parallel_max.max(1).saturating_sub(starting);
-        for nth in 0..self.order.topological().len() {
-            let at = self.order.topological()[nth];
-            if !matches!(self.children[at].state, State::Pending(_)) {
-                continue;
-            }
-            let blockers = self.blockers(at);
-            let free = blockers.is_empty();
-            self.tell_blocked(at, &blockers);
-            if free && slots > 0 {
-                slots -= 1;
-                self.spawn(at);
+        loop {
+            let next = self.work.pending.first().copied();
+            let has_place = self.starting < self.options.start_parallel_max.max(1);
+            match self.work.free.first().copied().filter(|free| has_place && next.is_none_or(|next| *free <= next)) {
+                Some(free) => {
+                    self.work.free.remove(&free);
+                    self.spawn(free.1);
+                }
+                None if next.is_some() => self.look_at_next_pending(),
+                None => break,
             }
         }
     }
 
-    fn spawn(&mut self, at: usize) {
+    fn look_at_next_pending(&mut self) {
+        let Some((topo, at)) = self.work.pending.pop_first() else { return };
+        self.work.free.remove(&(topo, at));
+        if self.children.get(at).is_some_and(|child| matches!(child.state, State::Pending(_))) {
+            let blockers = self.blockers(at);
+            if blockers.is_empty() {
+                self.work.free.insert((topo, at));
+            }
+            self.tell_blocked(at, &blockers);
+        }
+    }
+
+    /// Forgets what was to be looked at in a child: it is pending no more, or its place in the order changes.
+    pub(super) fn forget_work(&mut self, at: Key) {
+        let topo = self.children[at].topo;
+        self.work.pending.remove(&(topo, at));
+        self.work.free.remove(&(topo, at));
+    }
+
+    /// Has everything looked at again, in a new order.
+    pub(super) fn look_at_all(&mut self) {
+        self.work = Work::default();
+        let keys: Vec<_> = self.children.keys().collect();
+        for at in keys {
+            self.wake(at);
+            self.note_stop(at);
+        }
+    }
+
+    fn spawn(&mut self, at: Key) {
+        let Some(State::Pending(Pending { birth, .. })) = self.children.get(at).map(|child| child.state.clone()) else {
+            return;
+        };
         let child = &mut self.children[at];
-        let State::Pending(Pending { birth, .. }) = child.state else { return };
         child.lives += 1;
         let incarnation = Incarnation(child.lives);
         let what = match birth {
@@ -91,22 +158,29 @@ impl Engine {
         self.effect(Effect::Spawn { id: self.id(at), incarnation });
     }
 
-    /// What a pending child waits for: needs whose condition does not hold, and lives that must be over first.
-    fn blockers(&mut self, at: usize) -> Vec<(ChildId, How)> {
-        let barrier = std::mem::take(&mut self.children[at].barrier);
-        let barrier: Vec<_> = barrier.into_iter().filter(|life| !self.is_over(life)).collect();
-        let unmet = self.order.needs(at).iter().filter(|link| !self.children[link.to].satisfies(link.is));
-        let mut blockers: Vec<_> = unmet.map(|link| (self.id(link.to), self.how_unmet(link.to, link.is))).collect();
-        for life in &barrier {
-            if blockers.iter().all(|(id, _)| *id != life.id) {
-                blockers.push((life.id.clone(), How::GoingDown));
+    /// What a pending child waits for: needs whose condition does not hold, those that come up before it, and lives that
+    /// must be over first. One is named once; many are cut short.
+    pub(super) fn blockers(&self, at: Key) -> Vec<(ChildId, How)> {
+        let child = &self.children[at];
+        let unmet = child.needs.iter().filter(|link| !self.children[link.to].satisfies(link.is));
+        let unmet = unmet.map(|link| (link.to, self.how_unmet(link.to, link.is)));
+        let before = self.predecessors(at);
+        let falling = child.barrier.iter().filter_map(|fall| self.falls.get(fall)).flat_map(|fall| fall.open());
+        let rest = before.into_iter().map(|on| (on, How::Ordered)).chain(falling.map(|on| (on, How::GoingDown)));
+        let mut found: Vec<(ChildId, How)> = Vec::new();
+        for (on, how) in unmet.chain(rest) {
+            if found.len() == BLOCKED_BY_MAX {
+                break;
+            }
+            let id = self.id(on);
+            if found.iter().all(|(known, _)| *known != id) {
+                found.push((id, how));
             }
         }
-        self.children[at].barrier = barrier;
-        blockers
+        found
     }
 
-    fn how_unmet(&self, need: usize, is: Condition) -> How {
+    fn how_unmet(&self, need: Key, is: Condition) -> How {
         let need = &self.children[need];
         match need.state {
             State::Failed => How::Failed,
@@ -123,9 +197,9 @@ impl Engine {
     }
 
     /// Notes what a pending child waits for. Reported when something new stands in its way, not when something goes.
-    fn tell_blocked(&mut self, at: usize, blockers: &[(ChildId, How)]) {
-        let worst = blockers.iter().min_by_key(|(_, how)| how.hope());
-        let cause = worst.map(|(on, how)| Cause::Dependency { on: on.clone(), how: *how });
+    fn tell_blocked(&mut self, at: Key, blockers: &[(ChildId, How)]) {
+        let worst = worst(blockers);
+        let cause = worst.map(waiting_for);
         let by: Vec<_> = blockers.iter().map(|(id, _)| id.clone()).collect();
         let State::Pending(pending) = &mut self.children[at].state else { return };
         let grew = by.iter().any(|id| !pending.blocked_by.contains(id));
@@ -136,4 +210,13 @@ impl Engine {
             self.report(at, What::Blocked { by }, cause);
         }
     }
+}
+
+/// The least hopeful of what a child waits for.
+pub(super) fn worst(blockers: &[(ChildId, How)]) -> Option<&(ChildId, How)> {
+    blockers.iter().min_by_key(|(_, how)| how.hope())
+}
+
+pub(super) fn waiting_for((on, how): &(ChildId, How)) -> Cause {
+    Cause::Dependency { on: on.clone(), how: *how }
 }

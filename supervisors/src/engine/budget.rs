@@ -6,30 +6,55 @@ use super::event::Time;
 use super::report::Limit;
 use crate::spec::{Backoff, ChildSpec, Intensity};
 
+/// Times of restarts within a period, oldest first: OTP's `add_restart`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Window {
+    times: VecDeque<Time>,
+}
+
 /// The failures of one child since its counts were last reset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Budget {
-    /// Times of the restarts inside the window, oldest first.
-    window: VecDeque<Time>,
+    /// Used only by a child that shares no group's.
+    pub(super) window: Window,
     /// Restarts in a row since the last stable life; decides the delay.
     failures: u32,
     /// Lives in a row that never became stable.
     unstable: u32,
 }
 
+// === impl Window ===
+
+impl Window {
+    /// Counts a restart. `Some` when that is one too many: a restart exactly `period` old still counts, and the one that
+    /// makes it *more* than `restarts` is refused.
+    pub(super) fn charge(&mut self, intensity: Intensity, now: Time) -> Option<Limit> {
+        let Intensity { restarts, period } = intensity;
+        let oldest = now.saturating_sub(period);
+        while self.times.front().is_some_and(|&at| at < oldest) {
+            self.times.pop_front();
+        }
+        self.times.push_back(now);
+        (self.times.len() > restarts as usize).then_some(Limit::Intensity { restarts, period })
+    }
+
+    /// How many restarts lie within the period that ends now.
+    pub(super) fn used(&self, intensity: Intensity, now: Time) -> u32 {
+        let oldest = now.saturating_sub(intensity.period);
+        let used = self.times.iter().rev().take_while(|&&at| at >= oldest).count();
+        u32::try_from(used).unwrap_or(u32::MAX)
+    }
+}
+
 // === impl Budget ===
 
 impl Budget {
-    /// Counts the end of a life that is to be followed by another. `Some` when that is one too many.
-    ///
-    /// The window is OTP's `add_restart`: a restart exactly `period` old still counts, and the one that makes it *more*
-    /// than `restarts` is refused. `unstable` is what makes giving up reachable when the delays outgrow the window.
-    pub(super) fn charge(&mut self, spec: &ChildSpec, stable: bool, now: Time) -> Option<Limit> {
+    /// Notes the end of a life that is to be followed by another.
+    pub(super) fn fail(&mut self, stable: bool) {
         self.failures = self.failures.saturating_add(1);
         if !stable {
             self.unstable = self.unstable.saturating_add(1);
         }
-        self.over_intensity(spec.intensity, now).or_else(|| self.over_unstable(spec))
     }
 
     /// A life became stable: what came before is forgiven. The window stays, it forgets by itself.
@@ -48,17 +73,9 @@ impl Budget {
         self.failures
     }
 
-    fn over_intensity(&mut self, intensity: Intensity, now: Time) -> Option<Limit> {
-        let Intensity { restarts, period } = intensity;
-        let oldest = now.saturating_sub(period);
-        while self.window.front().is_some_and(|&at| at < oldest) {
-            self.window.pop_front();
-        }
-        self.window.push_back(now);
-        (self.window.len() > restarts as usize).then_some(Limit::Intensity { restarts, period })
-    }
-
-    fn over_unstable(&self, spec: &ChildSpec) -> Option<Limit> {
+    /// Whether too many lives in a row never became stable. This makes giving up reachable when the delays outgrow the
+    /// window.
+    pub(super) fn over_unstable(&self, spec: &ChildSpec) -> Option<Limit> {
         let limit = match spec.backoff {
             Backoff::None => None,
             Backoff::Exponential { .. } => spec.unstable_max,
@@ -80,9 +97,15 @@ mod tests {
         ChildSpec { intensity: Intensity { restarts, period }, backoff: Backoff::None, ..ChildSpec::new(id) }
     }
 
+    fn charge(budget: &mut Budget, spec: &ChildSpec, stable: bool, second: u64) -> Option<Limit> {
+        budget.fail(stable);
+        let limit = budget.window.charge(spec.intensity, Duration::from_secs(second));
+        limit.or_else(|| budget.over_unstable(spec))
+    }
+
     fn refused_at(spec: &ChildSpec, seconds: &[u64]) -> Option<usize> {
         let mut budget = Budget::default();
-        seconds.iter().position(|&at| budget.charge(spec, false, Duration::from_secs(at)).is_some())
+        seconds.iter().position(|&at| charge(&mut budget, spec, false, at).is_some())
     }
 
     #[test]
@@ -110,12 +133,12 @@ mod tests {
     fn a_stable_life_forgives_what_came_before() {
         let spec = ChildSpec { backoff: crate::spec::BACKOFF_DEFAULT, unstable_max: Some(2), ..spec(100, 1) };
         let mut budget = Budget::default();
-        assert_eq!(budget.charge(&spec, false, Duration::ZERO), None);
+        assert_eq!(charge(&mut budget, &spec, false, 0), None);
         budget.forgive();
-        assert_eq!(budget.charge(&spec, true, Duration::from_secs(20)), None);
+        assert_eq!(charge(&mut budget, &spec, true, 20), None);
         assert_eq!(budget.failures(), 1, "the end of a stable life is the first of a new row");
-        assert_eq!(budget.charge(&spec, false, Duration::from_secs(21)), None);
-        let limit = budget.charge(&spec, false, Duration::from_secs(22));
+        assert_eq!(charge(&mut budget, &spec, false, 21), None);
+        let limit = charge(&mut budget, &spec, false, 22);
         assert_eq!(limit, Some(Limit::Unstable { lives: 2 }));
     }
 }

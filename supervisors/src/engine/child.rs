@@ -1,11 +1,15 @@
 //! One child inside the engine: its spec, its state, its counts and its armed timers. It decides nothing.
 
+use super::batch::BatchId;
 use super::budget::Budget;
 use super::event::{Time, TimerKind};
+use super::fall::FallId;
+use super::groups::Seat;
 use super::report::Cause;
-use super::view::{ChildState, ChildView, Desired};
+use super::table::Key;
+use super::view::{ChildState, Desired};
 use crate::reason::ExitReason;
-use crate::spec::{ChildId, ChildSpec, Condition, Incarnation, Readiness};
+use crate::spec::{ChildId, ChildSpec, Condition, Incarnation, Readiness, Then};
 
 /// A child.
 #[derive(Debug)]
@@ -23,8 +27,26 @@ pub(super) struct Child {
     pub(super) last_exit: Option<ExitReason>,
     /// Why it is in its state.
     pub(super) cause: Option<Cause>,
-    /// Lives that must be over before its next one; those that turn out to stay do not count.
-    pub(super) barrier: Vec<LifeId>,
+    /// What it needs.
+    pub(super) needs: Vec<Link>,
+    /// What needs it.
+    pub(super) dependents: Vec<Link>,
+    /// Where it stands in the tree of groups.
+    pub(super) seat: Seat,
+    /// Its place in the order of the specs.
+    pub(super) rank: u64,
+    /// Its place in the order of starts.
+    pub(super) topo: u64,
+    /// Falls that its present life is part of.
+    pub(super) falls: Vec<FallId>,
+    /// Falls that must be over before its next life.
+    pub(super) barrier: Vec<FallId>,
+    /// The children it comes up with.
+    pub(super) batch: Option<BatchId>,
+    /// Whether those of its batch that come after it must wait for it still.
+    pub(super) is_coming: bool,
+    /// The start under way is tried once only.
+    pub(super) trial: Option<Trial>,
     /// Armed timers: at most one of each kind, all belonging to the present state.
     pub(super) timers: Vec<(TimerKind, u64)>,
     /// Its spec is gone; it is dropped as soon as it is down.
@@ -39,17 +61,48 @@ pub(super) enum State {
     Running(Life),
     Ready(Life),
     Stopping(Life),
-    Backoff { until: Time },
+    Backoff { until: Time, charge: Charge },
     Stopped,
     Done,
     Failed,
+}
+
+/// When a failure is charged to the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Charge {
+    /// It has been.
+    Paid,
+    /// When it is tried again: so OTP counts a start that failed, and forgets it if nobody wants the child any more.
+    Due,
+}
+
+/// What becomes of a child whose start is tried once and fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// The supervisor ends (OTP's `failed_to_start_child`).
+    End,
+    /// It stays, down (OTP's `restart_child`).
+    Keep,
+    /// It is dropped (OTP's `start_child`).
+    Drop,
+}
+
+/// An edge, seen from either end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    /// The child at the other end.
+    pub(super) to: Key,
+    /// What is waited for.
+    pub(super) is: Condition,
+    /// What follows when it is lost.
+    pub(super) then: Then,
 }
 
 /// Waiting to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pending {
     pub(super) birth: Birth,
-    /// What it was last seen waiting for, and the cause to show for it.
+    /// What it was last reported to wait for, and why.
     pub(super) blocked_by: Vec<ChildId>,
     pub(super) blocked_cause: Option<Cause>,
 }
@@ -73,15 +126,13 @@ pub(super) struct Life {
     pub(super) was_ready: bool,
     /// It was ready (or, if it never says so, running) for `stable_after`.
     pub(super) stable: bool,
-    /// Set once it is on its way down; it is asked to end when all of `after` are over.
+    /// Set once it is on its way down; it is asked to end when its turn has come in all its falls.
     pub(super) leaving: Option<Leaving>,
 }
 
 /// How a life is being ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leaving {
-    /// Lives of dependents that must be over before it is asked to end.
-    pub(super) after: Vec<LifeId>,
     pub(super) next: Next,
     /// Do not ask, kill.
     pub(super) kill: bool,
@@ -94,15 +145,10 @@ pub(super) enum Next {
     Again(Birth),
     /// It counts as a crash.
     Crash(Cause),
+    /// It has failed with its group.
+    Fail,
     /// Nothing.
     Down,
-}
-
-/// One life of one child.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LifeId {
-    pub(super) id: ChildId,
-    pub(super) incarnation: Incarnation,
 }
 
 // === impl Child ===
@@ -119,7 +165,16 @@ impl Child {
             budget: Budget::default(),
             last_exit: None,
             cause: None,
+            needs: Vec::new(),
+            dependents: Vec::new(),
+            seat: Seat::default(),
+            rank: 0,
+            topo: 0,
+            falls: Vec::new(),
             barrier: Vec::new(),
+            batch: None,
+            is_coming: false,
+            trial: None,
             timers: Vec::new(),
             removed: false,
         }
@@ -144,10 +199,6 @@ impl Child {
         }
     }
 
-    pub(super) fn life_id(&self) -> Option<LifeId> {
-        self.life().map(|life| LifeId { id: self.spec.id.clone(), incarnation: life.incarnation })
-    }
-
     /// Whether it is alive and not on its way down.
     pub(super) fn stays(&self) -> bool {
         self.life().is_some_and(|life| life.leaving.is_none())
@@ -160,6 +211,25 @@ impl Child {
 
     pub(super) fn never_reports_readiness(&self) -> bool {
         self.spec.readiness == Readiness::Unreported
+    }
+
+    /// Whether something of it lives, or will without a new event from outside.
+    pub(super) fn is_active(&self) -> bool {
+        match self.state {
+            State::Starting(_) | State::Running(_) | State::Ready(_) | State::Stopping(_) | State::Backoff { .. } => {
+                true
+            }
+            State::Pending(_) | State::Stopped | State::Done | State::Failed => false,
+        }
+    }
+
+    /// Whether it has not got yet where those that come after it wait for it to be: ready, or running if it never says so.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        match &self.state {
+            State::Pending(_) | State::Starting(_) | State::Stopping(_) | State::Backoff { .. } => true,
+            State::Running(life) => !life.was_ready && !self.never_reports_readiness(),
+            State::Ready(_) | State::Stopped | State::Done | State::Failed => false,
+        }
     }
 
     /// Whether a dependent that waits for `condition` may start. What is on its way down is not there any more.
@@ -177,40 +247,14 @@ impl Child {
         }
     }
 
-    pub(super) fn view(&self) -> ChildView {
-        let (blocked_by, blocked_cause) = match &self.state {
-            State::Pending(pending) => (pending.blocked_by.clone(), pending.blocked_cause.clone()),
-            State::Starting(_)
-            | State::Running(_)
-            | State::Ready(_)
-            | State::Stopping(_)
-            | State::Backoff { .. }
-            | State::Stopped
-            | State::Done
-            | State::Failed => (Vec::new(), None),
-        };
-        ChildView {
-            id: self.spec.id.clone(),
-            state: self.view_state(),
-            desired: self.desired,
-            incarnation: self.incarnation(),
-            restarts: self.restarts,
-            since: self.since,
-            blocked_by,
-            last_exit: self.last_exit.clone(),
-            cause: blocked_cause.or_else(|| self.cause.clone()),
-            leaving: self.leaves(),
-        }
-    }
-
-    fn view_state(&self) -> ChildState {
+    pub(super) fn view_state(&self) -> ChildState {
         match &self.state {
             State::Pending(_) => ChildState::Pending,
             State::Starting(_) => ChildState::Starting,
             State::Running(_) => ChildState::Running,
             State::Ready(_) => ChildState::Ready,
             State::Stopping(_) => ChildState::Stopping,
-            State::Backoff { until } => ChildState::Backoff { until: *until, failures: self.budget.failures() },
+            State::Backoff { until, .. } => ChildState::Backoff { until: *until, failures: self.budget.failures() },
             State::Stopped => ChildState::Stopped,
             State::Done => ChildState::Done,
             State::Failed => ChildState::Failed,
@@ -237,10 +281,9 @@ impl Life {
 // === impl Leaving ===
 
 impl Leaving {
-    /// Told to go down twice: the stronger word holds. Down beats a crash to be judged, which beats a plain restart; a
-    /// restart somebody asked for beats one decided here, because it is not counted.
-    pub(super) fn merge(&mut self, after: Vec<LifeId>, next: Next) -> bool {
-        self.after.extend(after);
+    /// Told to go down twice: the stronger word holds. Down beats failed, which beats a crash to be judged, which beats a
+    /// plain restart; a restart somebody asked for beats one decided here, because it is not counted.
+    pub(super) fn merge(&mut self, next: Next) -> bool {
         let stronger = next.strength() > self.next.strength();
         if stronger {
             self.next = next;
@@ -257,7 +300,8 @@ impl Next {
             Self::Again(Birth::Automatic) => 0,
             Self::Again(Birth::Start | Birth::Manual) => 1,
             Self::Crash(_) => 2,
-            Self::Down => 3,
+            Self::Fail => 3,
+            Self::Down => 4,
         }
     }
 }

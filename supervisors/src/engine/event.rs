@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::report::Report;
 use crate::reason::{ExitReason, StartError};
-use crate::spec::{ChildId, ChildSpec, Incarnation};
+use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec, Incarnation};
 
 /// Monotonic time since the supervisor's epoch. The engine has no clock: every step is told the time.
 pub type Time = Duration;
@@ -37,6 +37,25 @@ pub enum Event {
         /// The children; empty: all that are wanted up and not done.
         ids: Vec<ChildId>,
     },
+    /// Adds a child after the others and starts it once (OTP's `start_child`): a start that fails is not tried again, and
+    /// the child is dropped. An id that is taken, or a need of somebody unknown, changes nothing: ask
+    /// [`super::Engine::check_add`] before.
+    Add {
+        /// The child.
+        spec: Box<ChildSpec>,
+    },
+    /// Starts a child that is down, once and at once (OTP's `restart_child`): a start that fails leaves it down and is not
+    /// tried again. Changes no budget. A child that is not down is left alone: ask [`super::Engine::check_try`] before.
+    Try {
+        /// The child.
+        id: ChildId,
+    },
+    /// Forgets a child that is down (OTP's `delete_child`). One that is not down, or that another one needs, is left alone:
+    /// ask [`super::Engine::check_remove`] before.
+    Remove {
+        /// The child.
+        id: ChildId,
+    },
     /// Cuts short the grace of children that are stopping, or are about to be.
     Kill {
         /// The children; empty: all.
@@ -57,6 +76,13 @@ pub enum Event {
         incarnation: Incarnation,
         /// Why.
         error: StartError,
+    },
+    /// There is nothing to run just now (OTP's `ignore`): the third answer to [`Effect::Spawn`]. Counts as a success.
+    Ignored {
+        /// The child.
+        id: ChildId,
+        /// The life that is not needed.
+        incarnation: Incarnation,
     },
     /// A life is ready.
     Ready {
@@ -121,6 +147,22 @@ pub enum Event {
     Replace {
         /// All specs, in order.
         specs: Vec<ChildSpec>,
+        /// All groups.
+        groups: Vec<GroupSpec>,
+    },
+    /// New flags and specs at once.
+    Upgrade {
+        /// All specs, in order.
+        specs: Vec<ChildSpec>,
+        /// All groups.
+        groups: Vec<GroupSpec>,
+        /// The flags.
+        flags: Flags,
+    },
+    /// New flags (OTP's `code_change`); they hold from the next event on.
+    Reflag {
+        /// The flags.
+        flags: Flags,
     },
 }
 
@@ -168,6 +210,11 @@ pub enum Effect {
     Cancel {
         /// Its key.
         key: TimerKey,
+    },
+    /// A child is not known any more.
+    Dropped {
+        /// The child.
+        id: ChildId,
     },
     /// Tell whoever listens.
     Report(Report),

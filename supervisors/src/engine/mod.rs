@@ -44,35 +44,45 @@
 //!
 //! A child that comes up again after others went down with it stays Pending until each of those lives is over.
 
+mod admin;
 mod advance;
 mod backoff;
+mod batch;
 mod budget;
 mod child;
 mod event;
 mod fall;
+mod groups;
 mod operate;
 mod order;
 mod reload;
 mod report;
 mod step;
 mod strategy;
+mod table;
+mod verdict;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 
-use indexmap::IndexMap;
-
+pub use admin::{AdminError, OtpState};
 pub use event::{Effect, Event, Rest, Time, TimerKey, TimerKind};
 pub use order::SpecError;
-pub use report::{Cause, How, Limit, Report, What};
-pub use view::{ChildState, ChildView, Desired};
+pub use report::{Cause, Ending, How, Limit, Report, What};
+pub use view::{ChildState, ChildView, Desired, GroupView};
 
-use crate::spec::{ChildId, ChildSpec};
-use child::{Child, LifeId, State};
-use order::Order;
+use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec};
+use advance::Work;
+use batch::{Batch, BatchId};
+use child::{Child, State};
+use fall::{Fall, FallId};
+use groups::Groups;
+use order::Plan;
+use table::{Key, Table};
 
 /// How many children may be starting at once, unless told otherwise: enough for every core of a developer's machine,
 /// few enough that fifty services do not fall upon a database in one moment.
@@ -85,22 +95,41 @@ pub struct Options {
     pub seed: u64,
     /// How many children may be starting at once (at least one).
     pub start_parallel_max: usize,
+    /// What the supervisor is told of itself.
+    pub flags: Flags,
 }
 
 /// The state of one supervisor. The module's documentation has the transition table.
 #[derive(Debug)]
 pub struct Engine {
-    /// In the order of the specs, removed ones that are still alive last.
-    children: IndexMap<ChildId, Child>,
-    order: Order,
+    children: Table,
+    groups: Groups<Key>,
+    /// The groups as they were declared.
+    declared: Vec<GroupSpec>,
     options: Options,
     rng: fastrand::Rng,
     now: Time,
+    work: Work,
+    falls: BTreeMap<FallId, Fall>,
+    last_fall: FallId,
+    batches: BTreeMap<BatchId, Batch>,
+    last_batch: BatchId,
+    /// The place in the order of starts that comes after all others.
+    topo_end: u64,
+    /// How many children are starting.
+    starting: usize,
+    /// How many children live, or will without a new event from outside.
+    active: usize,
     /// The last timer generation given out.
     generation: u64,
-    /// Numbers of last lives of dropped children, so that a name that comes back never repeats one.
-    retired: IndexMap<ChildId, u32>,
+    /// Children that came to rest in this step and may have to be dropped.
+    ended: Vec<Key>,
+    /// Numbers of last lives of dropped children.
+    retired: HashMap<ChildId, u32>,
+    retired_highest: u32,
+    was_started: bool,
     was_idle: bool,
+    ending: Option<(ChildId, Ending)>,
     effects: Vec<Effect>,
 }
 
@@ -108,7 +137,7 @@ pub struct Engine {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 0, start_parallel_max: START_PARALLEL_MAX_DEFAULT }
+        Self { seed: 0, start_parallel_max: START_PARALLEL_MAX_DEFAULT, flags: Flags::default() }
     }
 }
 
@@ -116,24 +145,48 @@ impl Default for Options {
 
 impl Engine {
     /// A supervisor of these children, all down.
-    pub fn new(specs: Vec<ChildSpec>, options: Options) -> Result<Self, SpecError> {
-        let order = Order::new(&specs.iter().collect::<Vec<_>>())?;
-        Ok(Self {
-            children: specs.into_iter().map(|spec| (spec.id.clone(), Child::new(spec))).collect(),
-            order,
+    pub fn new(specs: Vec<ChildSpec>, groups: Vec<GroupSpec>, options: Options) -> Result<Self, SpecError> {
+        let mut engine = Self {
+            children: Table::default(),
+            groups: Groups::new(&options.flags),
+            declared: groups,
             options,
             rng: fastrand::Rng::with_seed(options.seed),
             now: Time::ZERO,
+            work: Work::default(),
+            falls: BTreeMap::new(),
+            last_fall: 0,
+            batches: BTreeMap::new(),
+            last_batch: 0,
+            topo_end: 0,
+            starting: 0,
+            active: 0,
             generation: 0,
-            retired: IndexMap::new(),
+            ended: Vec::new(),
+            retired: HashMap::new(),
+            retired_highest: 0,
+            was_started: false,
             was_idle: true,
+            ending: None,
             effects: Vec::new(),
-        })
+        };
+        let references: Vec<_> = specs.iter().collect();
+        Plan::new(&references, &engine.declared, &engine.options.flags)?;
+        for spec in specs {
+            engine.children.push(Child::new(spec));
+        }
+        engine.wire()?;
+        Ok(engine)
     }
 
-    /// Whether a set of specs can be supervised.
-    pub fn check(specs: &[ChildSpec]) -> Result<(), SpecError> {
-        Order::new(&specs.iter().collect::<Vec<_>>()).map(drop)
+    /// Whether a set of specs can be supervised, with every flag at its default.
+    pub fn check(specs: &[ChildSpec], groups: &[GroupSpec]) -> Result<(), SpecError> {
+        Self::check_with(specs, groups, &Flags::default())
+    }
+
+    /// Whether a set of specs can be supervised with these flags (OTP's `check_childspecs`).
+    pub fn check_with(specs: &[ChildSpec], groups: &[GroupSpec], flags: &Flags) -> Result<(), SpecError> {
+        Plan::new(&specs.iter().collect::<Vec<_>>(), groups, flags).map(drop)
     }
 
     /// Takes in one event and says what is to be done about it. Time never runs backwards: an earlier `now` is the last.
@@ -141,7 +194,7 @@ impl Engine {
         self.now = self.now.max(now);
         self.handle(event);
         self.begin_stops();
-        self.drop_removed();
+        self.drop_ended();
         self.start_pending();
         self.tell_idle();
         mem::take(&mut self.effects)
@@ -149,33 +202,60 @@ impl Engine {
 
     /// Every child, in the order of the specs.
     pub fn children(&self) -> impl Iterator<Item = ChildView> {
-        self.children.values().map(Child::view)
+        self.children.iter().map(|(at, _)| self.view(at))
     }
 
     /// One child.
     pub fn child(&self, id: &str) -> Option<ChildView> {
-        self.children.get(id).map(Child::view)
+        self.children.find(id).map(|at| self.view(at))
+    }
+
+    /// The spec of a child (OTP's `get_childspec`).
+    pub fn spec(&self, id: &str) -> Option<&ChildSpec> {
+        self.children.find(id).map(|at| &self.children[at].spec)
+    }
+
+    /// The specs of all children, in order.
+    pub fn specs(&self) -> impl Iterator<Item = &ChildSpec> {
+        self.children.iter().map(|(_, child)| &child.spec)
+    }
+
+    /// How many children are known.
+    pub fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    /// Whether no child is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All groups, in order.
+    pub fn groups(&self) -> impl Iterator<Item = GroupView> {
+        self.groups.declared().map(|group| self.group_view(group))
+    }
+
+    /// Why the supervisor ends by itself, and because of whom, once that is so.
+    pub fn ending(&self) -> Option<(&ChildId, &Ending)> {
+        self.ending.as_ref().map(|(by, why)| (by, why))
     }
 
     /// Whether nothing is alive and nothing will come up without a new event from outside.
     ///
     /// A pending child does not count: with nothing alive and nothing in backoff, what it waits for is down for good.
     pub fn is_idle(&self) -> bool {
-        self.children.values().all(|child| match child.state {
-            State::Pending(_) | State::Stopped | State::Done | State::Failed => true,
-            State::Starting(_) | State::Running(_) | State::Ready(_) | State::Stopping(_) | State::Backoff { .. } => {
-                false
-            }
-        })
+        self.active == 0
     }
 
     /// The waves a start of everything goes in: each needs only earlier ones.
     pub fn start_order(&self) -> Vec<Vec<ChildId>> {
-        let ids = |wave: Vec<usize>| wave.into_iter().map(|at| self.id(at)).collect();
-        self.order.waves().into_iter().map(ids).collect()
+        let specs: Vec<_> = self.children.iter().map(|(_, child)| &child.spec).collect();
+        let plan = Plan::new(&specs, &self.declared, &self.options.flags).unwrap_or_default();
+        let ids = |wave: Vec<usize>| wave.into_iter().map(|at| specs[at].id.clone()).collect();
+        plan.waves().into_iter().map(ids).collect()
     }
 
-    fn id(&self, at: usize) -> ChildId {
+    fn id(&self, at: Key) -> ChildId {
         self.children[at].spec.id.clone()
     }
 
@@ -183,44 +263,49 @@ impl Engine {
         self.effects.push(effect);
     }
 
-    fn report(&mut self, at: usize, what: What, cause: Option<Cause>) {
+    fn report(&mut self, at: Key, what: What, cause: Option<Cause>) {
         let child = &self.children[at];
         let report = Report { id: child.spec.id.clone(), incarnation: child.incarnation(), what, cause };
         self.effects.push(Effect::Report(report));
     }
 
     /// Reports with the cause of the child's state.
-    fn report_state(&mut self, at: usize, what: What) {
+    fn report_state(&mut self, at: Key, what: What) {
         let cause = self.children[at].cause.clone();
         self.report(at, what, cause);
     }
 
     /// Enters a state. Timers belong to the state that is left.
-    fn enter(&mut self, at: usize, state: State) {
+    fn enter(&mut self, at: Key, state: State) {
         self.cancel_timers(at);
         let child = &mut self.children[at];
+        self.active -= usize::from(child.is_active());
+        self.starting -= usize::from(matches!(child.state, State::Starting(_)));
+        let was_pending = matches!(child.state, State::Pending(_));
         child.state = state;
         child.since = self.now;
+        self.active += usize::from(child.is_active());
+        self.starting += usize::from(matches!(child.state, State::Starting(_)));
+        if was_pending {
+            self.forget_work(at);
+        }
+        self.wake(at);
+        self.refresh_coming(at);
+        self.wake_dependents(at);
     }
 
-    fn arm(&mut self, at: usize, kind: TimerKind, due: Time) {
+    fn arm(&mut self, at: Key, kind: TimerKind, due: Time) {
         self.generation += 1;
         let key = TimerKey { id: self.id(at), kind, generation: self.generation };
         self.children[at].timers.push((kind, key.generation));
         self.effect(Effect::Arm { key, at: due });
     }
 
-    fn cancel_timers(&mut self, at: usize) {
+    fn cancel_timers(&mut self, at: Key) {
         for (kind, generation) in mem::take(&mut self.children[at].timers) {
             let key = TimerKey { id: self.id(at), kind, generation };
             self.effect(Effect::Cancel { key });
         }
-    }
-
-    /// Whether a life is over, or turned out to stay: either way nobody waits for it any more.
-    fn is_over(&self, life: &LifeId) -> bool {
-        let present = self.children.get(&life.id).and_then(Child::life);
-        !present.is_some_and(|present| present.incarnation == life.incarnation && present.leaving.is_some())
     }
 
     fn tell_idle(&mut self) {

@@ -2,20 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::child::{Birth, Life, Next, Pending, State};
+use super::child::{Birth, Life, Next, Pending, State, Trial};
 use super::fall::Member;
+use super::groups::Record;
 use super::strategy::Loss;
+use super::table::Key;
 use super::{Cause, Desired, Engine, How, Rest, What};
-use crate::spec::{ChildId, Condition, Incarnation};
+use crate::spec::{ChildId, Condition, FirstStart, Incarnation, Rules};
 
 // === impl Engine ===
 
 impl Engine {
     pub(super) fn start(&mut self, ids: &[ChildId], with_needs: bool) {
-        let named = self.places(ids);
-        let mut wanted: BTreeSet<usize> = if ids.is_empty() { self.present().collect() } else { named.clone() };
+        let named = self.named(ids);
+        let mut wanted: BTreeSet<Key> = if ids.is_empty() { self.present().collect() } else { named.clone() };
         if with_needs {
-            let needs: Vec<_> = wanted.iter().flat_map(|&at| self.order.all_needs(at)).collect();
+            let needs: Vec<_> = wanted.iter().flat_map(|&at| self.all_needs(at)).collect();
             wanted.extend(needs);
         }
         let again: Vec<_> =
@@ -23,21 +25,41 @@ impl Engine {
         for (at, again) in again {
             self.want_up(at, again);
         }
+        if ids.is_empty() {
+            self.first_start(&wanted);
+        }
+        let mut coming: Vec<_> = wanted.into_iter().filter(|&at| self.is_pending(at)).collect();
+        coming.sort_by_key(|&at| self.children[at].rank);
+        self.form_batch(coming, None);
+    }
+
+    /// The first start of all may have to succeed as a whole.
+    fn first_start(&mut self, wanted: &BTreeSet<Key>) {
+        let is_first = !std::mem::replace(&mut self.was_started, true);
+        if is_first && self.options.flags.first_start == FirstStart::AllOrNothing {
+            for &at in wanted {
+                self.children[at].trial = Some(Trial::End);
+            }
+        }
+    }
+
+    fn is_pending(&self, at: Key) -> bool {
+        matches!(self.children[at].state, State::Pending(_))
     }
 
     /// Whether a child that ended is needed `ready` by one that is about to start: staying done would block it for ever.
-    fn is_missed_ready(&self, at: usize, wanted: &BTreeSet<usize>) -> bool {
-        self.order.dependents(at).iter().any(|link| {
+    fn is_missed_ready(&self, at: Key, wanted: &BTreeSet<Key>) -> bool {
+        self.children[at].dependents.iter().any(|link| {
             link.is == Condition::Ready && wanted.contains(&link.to) && self.children[link.to].life().is_none()
         })
     }
 
     /// Wants a child up; `again`: even if it is done.
-    fn want_up(&mut self, at: usize, again: bool) {
+    fn want_up(&mut self, at: Key, again: bool) {
+        self.forget_failures(at);
         let child = &mut self.children[at];
         let again = again || child.desired == Desired::Down;
         child.desired = Desired::Up;
-        child.budget.reset();
         match &mut child.state {
             State::Stopped | State::Failed | State::Backoff { .. } => self.pend(at, Birth::Start),
             State::Done if again => self.pend(at, Birth::Start),
@@ -48,19 +70,33 @@ impl Engine {
                 }
             }
             State::Starting(life) | State::Running(life) | State::Ready(life) => {
-                if life.leaving.take_if(|leaving| leaving.next == Next::Down).is_some() {
+                if life.leaving.take_if(|leaving| matches!(leaving.next, Next::Down | Next::Fail)).is_some() {
                     child.cause = Some(Cause::Operator);
                     self.cancel_timers(at);
                     self.arm_life(at);
+                    self.leave_falls(at);
                 }
             }
             State::Pending(_) | State::Done => {}
         }
+        self.wake_dependents(at);
     }
 
-    fn pend(&mut self, at: usize, birth: Birth) {
+    /// Somebody asks for a start: what a child has used of its budget is forgotten, and if it had failed, what its groups have.
+    fn forget_failures(&mut self, at: Key) {
+        self.children[at].budget.reset();
+        if matches!(self.children[at].state, State::Failed) {
+            let around: Vec<_> = self.groups.upwards(self.children[at].seat.group).collect();
+            around.into_iter().for_each(|group| self.groups.get_mut(group).record = Record::default());
+        }
+    }
+
+    pub(super) fn pend(&mut self, at: Key, birth: Birth) {
+        let waiting = self.batch_of(at);
+        self.leave_batch(at);
         self.children[at].cause = Some(Cause::Operator);
         self.enter(at, State::Pending(Pending::new(birth)));
+        waiting.into_iter().for_each(|other| self.wake(other));
     }
 
     pub(super) fn stop(&mut self, ids: &[ChildId]) {
@@ -69,50 +105,59 @@ impl Engine {
             self.was_idle = false;
             return self.stop_all(&Cause::Shutdown);
         }
-        let roots: Vec<_> = self.places(ids).into_iter().collect();
-        let members = roots.iter().map(|&at| Member { at, next: Next::Down, cause: Cause::Operator }).collect();
-        self.fell(&roots, members, How::Stopped);
+        let roots: Vec<_> = self.named(ids).into_iter().collect();
+        // With OTP's rules those that wait behind a failing start are not running, and nothing starts them but its success.
+        let waiting = match self.options.flags.rules {
+            Rules::Otp => roots.iter().flat_map(|&at| self.batch_of(at)).collect(),
+            Rules::Operator => Vec::new(),
+        };
+        let down = |at: &Key| Member { at: *at, next: Next::Down, cause: Cause::Operator };
+        let waiting: Vec<_> = waiting.iter().filter(|at| !roots.contains(at)).map(down).collect();
+        self.fell(&roots, roots.iter().map(down).chain(waiting).collect(), How::Stopped);
     }
 
     pub(super) fn stop_all(&mut self, cause: &Cause) {
         let member = |at| Member { at, next: Next::Down, cause: cause.clone() };
-        self.bring_down((0..self.children.len()).map(member).collect());
+        self.bring_down(self.children.keys().map(member).collect(), None);
     }
 
     pub(super) fn restart(&mut self, ids: &[ChildId]) {
         let roots: Vec<_> = if ids.is_empty() {
             self.present().filter(|&at| self.is_wanted_running(at)).collect()
         } else {
-            self.places(ids).into_iter().collect()
+            self.named(ids).into_iter().collect()
         };
         self.restart_all(&roots, &Cause::Operator);
     }
 
     /// Restarts children, not counted, with those dependents whose edges say so.
-    pub(super) fn restart_all(&mut self, roots: &[usize], cause: &Cause) {
+    pub(super) fn restart_all(&mut self, roots: &[Key], cause: &Cause) {
         for &at in roots {
+            self.forget_failures(at);
             let child = &mut self.children[at];
             child.desired = Desired::Up;
-            child.budget.reset();
             if let Some(leaving) = child.life_mut().and_then(|life| life.leaving.as_mut()) {
                 leaving.next = Next::Again(Birth::Manual);
                 child.cause = Some(cause.clone());
             }
         }
-        let member = |&at: &usize| Member { at, next: Next::Again(Birth::Manual), cause: cause.clone() };
+        let member = |&at: &Key| Member { at, next: Next::Again(Birth::Manual), cause: cause.clone() };
         self.fell(roots, roots.iter().map(member).collect(), How::Restarted);
+        roots.iter().for_each(|&at| self.leave_batch(at));
+        self.form_batch(roots.to_vec(), None);
     }
 
     /// Brings down `members` at `roots`, with the followers of those that are alive.
-    fn fell(&mut self, roots: &[usize], mut members: Vec<Member>, how: How) {
+    fn fell(&mut self, roots: &[Key], mut members: Vec<Member>, how: How) {
         let alive: Vec<_> = roots.iter().copied().filter(|&at| self.children[at].life().is_some()).collect();
+        let known: BTreeSet<_> = members.iter().map(|member| member.at).collect();
         let followers = self.members_following(&alive, Loss::Life, how);
-        members.extend(followers.into_iter().filter(|follower| !roots.contains(&follower.at)));
-        self.bring_down(members);
+        members.extend(followers.into_iter().filter(|follower| !known.contains(&follower.at)));
+        self.bring_down(members, None);
     }
 
     pub(super) fn kill_leaving(&mut self, ids: &[ChildId]) {
-        let chosen = if ids.is_empty() { (0..self.children.len()).collect() } else { self.places(ids) };
+        let chosen = if ids.is_empty() { self.children.keys().collect() } else { self.named(ids) };
         for at in chosen {
             let stopping = matches!(self.children[at].state, State::Stopping(_));
             let leaving = self.children[at].life_mut().and_then(|life| life.leaving.as_mut());
@@ -129,46 +174,50 @@ impl Engine {
     }
 
     pub(super) fn adopt(&mut self, id: &ChildId, incarnation: Incarnation, restarts: u32, ready: bool) {
-        let Some((at, _, child)) = self.children.get_full_mut(id) else { return };
-        if child.life().is_some() || child.removed {
-            return;
-        }
+        let Some(at) = self.resting(id) else { return };
+        let child = &mut self.children[at];
         child.desired = Desired::Up;
         child.lives = child.lives.max(incarnation.0);
         child.restarts = restarts;
         child.cause = Some(Cause::Adopted);
         let is_ready = ready && !child.never_reports_readiness();
         let life = Life { was_ready: is_ready, ..Life::new(incarnation) };
+        self.leave_batch(at);
         self.enter(at, if is_ready { State::Ready(life) } else { State::Running(life) });
         self.report_state(at, What::Adopted);
         self.arm_life(at);
     }
 
     pub(super) fn restore(&mut self, id: &ChildId, incarnation: Incarnation, restarts: u32, rest: Option<Rest>) {
-        let Some((at, _, child)) = self.children.get_full_mut(id) else { return };
-        if child.life().is_some() || child.removed {
-            return;
-        }
+        let Some(at) = self.resting(id) else { return };
+        let child = &mut self.children[at];
         child.lives = child.lives.max(incarnation.0);
         child.restarts = restarts;
         if let Some(rest) = rest {
             child.desired = Desired::Up;
+            self.leave_batch(at);
             self.enter(at, if rest == Rest::Done { State::Done } else { State::Failed });
         }
     }
 
-    fn is_wanted_running(&self, at: usize) -> bool {
+    /// A known child without a life.
+    fn resting(&self, id: &ChildId) -> Option<Key> {
+        let at = self.children.find(id.as_str())?;
+        (self.children[at].life().is_none() && !self.children[at].removed).then_some(at)
+    }
+
+    fn is_wanted_running(&self, at: Key) -> bool {
         self.children[at].desired == Desired::Up && !matches!(self.children[at].state, State::Done)
     }
 
-    /// Places of the children that are not about to be dropped.
-    fn present(&self) -> impl Iterator<Item = usize> {
-        (0..self.children.len()).filter(|&at| !self.children[at].removed)
+    /// Children that are not about to be dropped, in order.
+    pub(super) fn present(&self) -> impl Iterator<Item = Key> {
+        self.children.iter().filter(|(_, child)| !child.removed).map(|(at, _)| at)
     }
 
-    /// Places of the named children; names of nobody are skipped.
-    fn places(&self, ids: &[ChildId]) -> BTreeSet<usize> {
-        let known = ids.iter().filter_map(|id| self.children.get_index_of(id));
+    /// The named children; names of nobody are skipped.
+    fn named(&self, ids: &[ChildId]) -> BTreeSet<Key> {
+        let known = ids.iter().filter_map(|id| self.children.find(id.as_str()));
         known.filter(|&at| !self.children[at].removed).collect()
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::child::Birth;
 use crate::reason::{ExitReason, StartError};
-use crate::spec::{ChildId, Condition, Incarnation};
+use crate::spec::{ChildId, Condition, Escalate, GroupId, Incarnation, Strategy};
 
 /// One decision or observation about one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,39 @@ pub enum What {
     },
     /// It was removed from the supervisor.
     Removed,
+    /// There is nothing to run in it just now: its start said so.
+    Ignored,
+    /// Its failure restarts members of its group together.
+    GroupRestarting {
+        /// The group; `None`: all that have none.
+        group: Option<GroupId>,
+        /// Who is concerned.
+        strategy: Strategy,
+        /// How many go down and come up with it.
+        members: usize,
+    },
+    /// A group is given up, because of this child.
+    GroupGaveUp {
+        /// The group; `None`: all that have none.
+        group: Option<GroupId>,
+        /// The budget that is used up: its own, or that of a group in it.
+        limit: Limit,
+        /// What follows.
+        escalate: Escalate,
+    },
+    /// The supervisor ends, because of this child.
+    Ending(Ending),
+}
+
+/// Why a supervisor ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// A budget is used up whose `escalate` says so: OTP's `reached_max_restart_intensity`.
+    GaveUp,
+    /// A significant child ended: OTP's auto-shutdown.
+    AutoShutdown,
+    /// A child failed to start while all were started for the first time: OTP's `failed_to_start_child`.
+    FirstStart(StartError),
 }
 
 /// A used-up budget.
@@ -152,9 +185,27 @@ pub enum Cause {
     SpecChange,
     /// Everything goes down.
     Shutdown,
-    /// Another child was given up, and its `escalate` takes everything down.
-    Escalated {
+    /// Another child ends the supervisor.
+    Ending {
         /// That child.
+        by: ChildId,
+        /// Why.
+        why: Box<Ending>,
+    },
+    /// Something happened to a member of its group that concerns it too.
+    Group {
+        /// The group; `None`: all that have none.
+        group: Option<GroupId>,
+        /// That member.
+        by: ChildId,
+        /// What happened to it.
+        how: How,
+    },
+    /// Its group was given up.
+    GroupGaveUp {
+        /// The group.
+        group: GroupId,
+        /// The member that made it so.
         by: ChildId,
     },
     /// Its life was taken over from a supervisor that died.
@@ -166,6 +217,8 @@ pub enum Cause {
 pub enum How {
     /// It has not got there yet.
     Awaited(Condition),
+    /// It comes first, and is not up yet.
+    Ordered,
     /// It is still going down.
     GoingDown,
     /// It crashed.
@@ -208,7 +261,20 @@ impl fmt::Display for Cause {
             Self::Unstable { lives } => write!(f, "{lives} lives in a row never became stable"),
             Self::SpecChange => f.write_str("its configuration changed"),
             Self::Shutdown => f.write_str("everything was stopped"),
-            Self::Escalated { by } => write!(f, "{by} was given up, which stops everything"),
+            Self::Ending { by, why } => match &**why {
+                Ending::GaveUp => write!(f, "{by} was given up, which stops everything"),
+                Ending::AutoShutdown => write!(f, "{by} ended, which stops everything"),
+                Ending::FirstStart(_) => write!(f, "{by} failed to start, which stops everything"),
+            },
+            Self::Group { group: Some(group), by, how } => {
+                how.write(by, f)?;
+                write!(f, ", and group {group} restarts together")
+            }
+            Self::Group { group: None, by, how } => {
+                how.write(by, f)?;
+                f.write_str(", and all restart together")
+            }
+            Self::GroupGaveUp { group, by } => write!(f, "group {group} was given up because of {by}"),
             Self::Adopted => f.write_str("taken over while running"),
         }
     }
@@ -219,6 +285,7 @@ fn write_exit(f: &mut fmt::Formatter<'_>, reason: &ExitReason) -> fmt::Result {
         ExitReason::Code(_) => write!(f, "exited with {reason}"),
         ExitReason::Signal { .. } => write!(f, "ended by {reason}"),
         ExitReason::Normal => f.write_str("ended normally"),
+        ExitReason::Shutdown => f.write_str("shut down by itself"),
         ExitReason::Killed => f.write_str("was killed"),
         ExitReason::Error(text) => write!(f, "ended with an error: {text}"),
         ExitReason::Unknown(why) => write!(f, "ended, nobody saw how ({why})"),
@@ -232,9 +299,13 @@ impl How {
     pub(super) fn birth(self) -> Birth {
         match self {
             Self::Restarted | Self::Stopped => Birth::Manual,
-            Self::Crashed | Self::Unready | Self::Ended | Self::Failed | Self::Awaited(_) | Self::GoingDown => {
-                Birth::Automatic
-            }
+            Self::Crashed
+            | Self::Unready
+            | Self::Ended
+            | Self::Failed
+            | Self::Awaited(_)
+            | Self::Ordered
+            | Self::GoingDown => Birth::Automatic,
         }
     }
 
@@ -242,7 +313,7 @@ impl How {
     pub(super) fn hope(self) -> u8 {
         match self {
             Self::Failed | Self::Stopped | Self::Ended => 0,
-            Self::Awaited(_) | Self::Crashed | Self::Restarted | Self::Unready => 1,
+            Self::Awaited(_) | Self::Ordered | Self::Crashed | Self::Restarted | Self::Unready => 1,
             Self::GoingDown => 2,
         }
     }
@@ -252,6 +323,7 @@ impl How {
             Self::Awaited(Condition::Started) => write!(f, "waits for {on} to start"),
             Self::Awaited(Condition::Ready) => write!(f, "waits for {on} to be ready"),
             Self::Awaited(Condition::Done) => write!(f, "waits for {on} to be done"),
+            Self::Ordered => write!(f, "comes after {on}"),
             Self::GoingDown => write!(f, "waits for {on} to be down"),
             Self::Crashed => write!(f, "{on} crashed"),
             Self::Restarted => write!(f, "{on} was restarted"),

@@ -1,13 +1,12 @@
 //! What lives report: they began, became ready, were lost, ended. The table stands in the parent module.
 
-use super::child::{Birth, Life, Next, Pending, State};
+use super::child::{Life, Next, Pending, State, Trial};
 use super::strategy::Loss;
-use super::{Cause, Engine, Event, How, TimerKey, TimerKind, What, backoff};
+use super::table::Key;
+use super::verdict::Failure;
+use super::{Cause, Ending, Engine, Event, How, TimerKey, TimerKind, What};
 use crate::reason::{ExitReason, StartError};
-use crate::spec::{ChildId, Escalate, Incarnation, Readiness, Restart};
-
-/// A start that failed is never tried again at once: it counts as the second failure of its row at least.
-const START_FAILURES_MIN: u32 = 2;
+use crate::spec::{ChildId, Ended, Incarnation, Readiness, Restart};
 
 // === impl Engine ===
 
@@ -20,7 +19,13 @@ impl Engine {
             Event::Kill { ids } => self.kill_leaving(&ids),
             Event::Restore { id, incarnation, restarts, rest } => self.restore(&id, incarnation, restarts, rest),
             Event::Adopt { id, incarnation, restarts, ready } => self.adopt(&id, incarnation, restarts, ready),
-            Event::Replace { specs } => self.replace(specs),
+            Event::Replace { specs, groups } => self.replace(specs, groups, self.options.flags),
+            Event::Upgrade { specs, groups, flags } => self.replace(specs, groups, flags),
+            Event::Reflag { flags } => self.reflag(flags),
+            Event::Add { spec } => self.add(*spec),
+            Event::Try { id } => self.try_once(&id),
+            Event::Remove { id } => self.remove(&id),
+            Event::Ignored { id, incarnation } => self.of_life(&id, incarnation, Self::ignored),
             Event::Timer(key) => self.timer(&key),
             Event::Spawned { id, incarnation } => self.of_life(&id, incarnation, Self::spawned),
             Event::SpawnFailed { id, incarnation, error } => {
@@ -40,34 +45,59 @@ impl Engine {
     }
 
     /// Passes on an event of a life, if that is the child's present one.
-    fn of_life(&mut self, id: &ChildId, incarnation: Incarnation, handle: impl FnOnce(&mut Self, usize)) {
-        let Some((at, _, child)) = self.children.get_full(id) else { return };
-        if child.life().is_some_and(|life| life.incarnation == incarnation) {
+    fn of_life(&mut self, id: &ChildId, incarnation: Incarnation, handle: impl FnOnce(&mut Self, Key)) {
+        let Some(at) = self.children.find(id.as_str()) else { return };
+        if self.children[at].life().is_some_and(|life| life.incarnation == incarnation) {
             handle(self, at);
         }
     }
 
-    fn spawned(&mut self, at: usize) {
+    fn spawned(&mut self, at: Key) {
         let State::Starting(life) = self.children[at].state.clone() else { return };
+        self.children[at].trial = None;
+        let is_leaving = life.leaving.is_some();
         self.enter(at, State::Running(life));
         self.report_state(at, What::Started);
         self.arm_life(at);
-    }
-
-    fn spawn_failed(&mut self, at: usize, error: StartError) {
-        let State::Starting(life) = self.children[at].state.clone() else { return };
-        let retry = error.retry;
-        let cause = Cause::StartError(error.clone());
-        self.report(at, What::StartFailed { error }, None);
-        match life.leaving.map(|leaving| leaving.next) {
-            Some(Next::Down) => self.down(at),
-            Some(Next::Again(birth)) if retry => self.enter(at, State::Pending(Pending::new(birth))),
-            Some(Next::Again(_) | Next::Crash(_)) | None if !retry => self.fail(at, cause),
-            Some(Next::Again(_) | Next::Crash(_)) | None => self.charge(at, cause, false, START_FAILURES_MIN),
+        if is_leaving {
+            self.note_stop(at);
         }
     }
 
-    fn ready(&mut self, at: usize) {
+    fn spawn_failed(&mut self, at: Key, error: StartError) {
+        let State::Starting(life) = self.children[at].state.clone() else { return };
+        let retry = error.retry;
+        let cause = Cause::StartError(error.clone());
+        self.report(at, What::StartFailed { error: error.clone() }, None);
+        self.leave_falls(at);
+        match (self.children[at].trial.take(), life.leaving.map(|leaving| leaving.next)) {
+            (_, Some(Next::Down)) => self.down(at),
+            (Some(Trial::End), _) => self.end(at, cause, Ending::FirstStart(error)),
+            (Some(trial), _) => self.trial_failed(at, trial),
+            (None, Some(Next::Again(birth))) if retry => self.enter(at, State::Pending(Pending::new(birth))),
+            (None, Some(Next::Fail)) => self.fail_with_group(at),
+            (None, Some(Next::Again(_) | Next::Crash(_)) | None) if !retry => self.fail(at, cause),
+            (None, Some(Next::Again(_) | Next::Crash(_)) | None) => self.charge(at, cause, false, Failure::OfStart),
+        }
+    }
+
+    /// There is nothing to run: as good as done.
+    fn ignored(&mut self, at: Key) {
+        let State::Starting(life) = self.children[at].state.clone() else { return };
+        self.report(at, What::Ignored, None);
+        self.leave_falls(at);
+        self.children[at].trial = None;
+        match life.leaving.map(|leaving| leaving.next) {
+            Some(Next::Down) => self.down(at),
+            Some(Next::Again(birth)) => self.enter(at, State::Pending(Pending::new(birth))),
+            Some(Next::Crash(_) | Next::Fail) | None => {
+                self.children[at].cause = None;
+                self.rest(at, State::Done, What::Done);
+            }
+        }
+    }
+
+    fn ready(&mut self, at: Key) {
         let State::Running(mut life) = self.children[at].state.clone() else { return };
         if life.leaving.is_none() {
             life.was_ready = true;
@@ -77,14 +107,14 @@ impl Engine {
         }
     }
 
-    fn unready(&mut self, at: usize, detail: String) {
+    fn unready(&mut self, at: Key, detail: String) {
         let State::Ready(life) = self.children[at].state.clone() else { return };
         self.enter(at, State::Running(life));
         self.report(at, What::Unready { detail }, None);
         self.take_along(at, Loss::Readiness, How::Unready);
     }
 
-    fn liveness_lost(&mut self, at: usize, detail: String) {
+    fn liveness_lost(&mut self, at: Key, detail: String) {
         if matches!(self.children[at].state, State::Running(_) | State::Ready(_)) && self.children[at].stays() {
             self.report(at, What::LivenessLost { detail: detail.clone() }, None);
             self.condemn(at, Cause::Liveness(detail));
@@ -92,18 +122,19 @@ impl Engine {
     }
 
     fn timer(&mut self, key: &TimerKey) {
-        let Some((at, _, child)) = self.children.get_full_mut(&key.id) else { return };
+        let Some(at) = self.children.find(key.id.as_str()) else { return };
+        let child = &mut self.children[at];
         let Some(armed) = child.timers.iter().position(|&timer| timer == (key.kind, key.generation)) else { return };
         child.timers.swap_remove(armed);
         match key.kind {
-            TimerKind::Backoff => self.enter(at, State::Pending(Pending::new(Birth::Automatic))),
+            TimerKind::Backoff => self.try_again(at),
             TimerKind::Ready => self.ready_timeout(at),
             TimerKind::Stable => self.became_stable(at),
             TimerKind::Grace => self.kill(at),
         }
     }
 
-    fn ready_timeout(&mut self, at: usize) {
+    fn ready_timeout(&mut self, at: Key) {
         let Readiness::Within(within) = self.children[at].spec.readiness else { return };
         if self.children[at].stays() {
             self.report(at, What::ReadyTimeout { within }, None);
@@ -111,29 +142,32 @@ impl Engine {
         }
     }
 
-    fn became_stable(&mut self, at: usize) {
+    fn became_stable(&mut self, at: Key) {
         let child = &mut self.children[at];
         child.budget.forgive();
         if let Some(life) = child.life_mut() {
             life.stable = true;
         }
+        self.forgive_groups(at);
     }
 
-    fn exited(&mut self, at: usize, reason: ExitReason) {
+    fn exited(&mut self, at: Key, reason: ExitReason) {
         let Some(life) = self.children[at].life().cloned() else { return };
         let expected = life.leaving.is_some();
         self.children[at].last_exit = Some(reason.clone());
         self.report(at, What::Exited { reason: reason.clone(), expected }, None);
+        self.leave_falls(at);
         match life.leaving.map(|leaving| leaving.next) {
             Some(Next::Down) => self.down(at),
             Some(Next::Again(birth)) => self.enter(at, State::Pending(Pending::new(birth))),
             Some(Next::Crash(cause)) => self.crashed(at, cause, life.stable),
+            Some(Next::Fail) => self.fail_with_group(at),
             None => self.judge(at, reason, life.stable),
         }
     }
 
     /// A life ended by itself: OTP's table of restart type and reason.
-    fn judge(&mut self, at: usize, reason: ExitReason, stable: bool) {
+    fn judge(&mut self, at: Key, reason: ExitReason, stable: bool) {
         match (self.children[at].spec.restart, reason.is_normal()) {
             (Restart::Transient | Restart::Temporary, true) => self.done(at, reason),
             (Restart::Permanent, _) | (Restart::Transient | Restart::Temporary, false) => {
@@ -143,80 +177,61 @@ impl Engine {
     }
 
     /// A life failed, by its end or because it had to be ended.
-    fn crashed(&mut self, at: usize, cause: Cause, stable: bool) {
+    fn crashed(&mut self, at: Key, cause: Cause, stable: bool) {
         match self.children[at].spec.restart {
             Restart::Temporary => {
                 self.fail(at, cause);
                 self.take_along(at, Loss::Life, How::Failed);
+                self.auto_shutdown(at);
             }
-            Restart::Permanent | Restart::Transient => self.charge(at, cause, stable, 0),
+            Restart::Permanent | Restart::Transient => self.charge(at, cause, stable, Failure::OfLife),
         }
     }
 
-    /// Counts a failed life and decides whether another may follow, and when.
-    fn charge(&mut self, at: usize, cause: Cause, stable: bool, failures_min: u32) {
-        let child = &mut self.children[at];
-        match child.budget.charge(&child.spec, stable, self.now) {
-            Some(limit) => {
-                self.report(at, What::GaveUp { limit, last: Box::new(cause) }, Some(limit.into()));
-                self.fail(at, limit.into());
-                self.take_along(at, Loss::Life, How::Failed);
-                self.escalate(at);
-            }
-            None => {
-                self.schedule(at, cause, failures_min);
-                self.take_along(at, Loss::Life, How::Crashed);
-            }
-        }
-    }
-
-    fn schedule(&mut self, at: usize, cause: Cause, failures_min: u32) {
-        let child = &mut self.children[at];
-        let failures = child.budget.failures();
-        let delay = backoff::delay(child.spec.backoff, failures.max(failures_min), &mut self.rng);
-        child.cause = Some(cause);
-        if delay.is_zero() {
-            self.enter(at, State::Pending(Pending::new(Birth::Automatic)));
-        } else {
-            let until = self.now.saturating_add(delay);
-            self.enter(at, State::Backoff { until });
-            self.arm(at, TimerKind::Backoff, until);
-        }
-        self.report_state(at, What::RestartScheduled { delay, failures });
-    }
-
-    fn done(&mut self, at: usize, reason: ExitReason) {
+    fn done(&mut self, at: Key, reason: ExitReason) {
         let was_ready = matches!(self.children[at].state, State::Ready(_));
         self.children[at].cause = Some(Cause::Exit(reason));
-        self.enter(at, State::Done);
-        self.report_state(at, What::Done);
+        self.rest(at, State::Done, What::Done);
         if was_ready {
             self.take_along(at, Loss::Readiness, How::Ended);
         }
+        self.auto_shutdown(at);
     }
 
-    fn fail(&mut self, at: usize, cause: Cause) {
+    pub(super) fn fail(&mut self, at: Key, cause: Cause) {
         self.children[at].cause = Some(cause);
-        self.enter(at, State::Failed);
-        self.report_state(at, What::Failed);
+        self.rest(at, State::Failed, What::Failed);
+    }
+
+    /// Its group was given up, which is its cause already.
+    fn fail_with_group(&mut self, at: Key) {
+        self.rest(at, State::Failed, What::Failed);
     }
 
     /// The child is down, as wanted.
-    pub(super) fn down(&mut self, at: usize) {
-        self.enter(at, State::Stopped);
-        self.report_state(at, What::Stopped);
+    pub(super) fn down(&mut self, at: Key) {
+        self.rest(at, State::Stopped, What::Stopped);
     }
 
-    fn escalate(&mut self, at: usize) {
-        match self.children[at].spec.escalate {
-            // A group of one is its child, and that has failed already.
-            Escalate::Isolate | Escalate::Group => {}
-            Escalate::Project => self.stop_all(&Cause::Escalated { by: self.id(at) }),
+    /// A child comes to rest; it is dropped at the end of the step if only living ones are kept.
+    fn rest(&mut self, at: Key, state: State, what: What) {
+        self.leave_batch(at);
+        self.children[at].trial = None;
+        self.enter(at, state);
+        self.report_state(at, what);
+        let child = &self.children[at];
+        let is_ended = match self.options.flags.ended {
+            Ended::Kept => child.removed,
+            Ended::TemporaryDropped => child.removed || child.spec.restart == Restart::Temporary,
+            Ended::Dropped => true,
+        };
+        if is_ended {
+            self.ended.push(at);
         }
     }
 
     /// Arms the timer of a life's state, unless it is on its way down.
-    pub(super) fn arm_life(&mut self, at: usize) {
+    pub(super) fn arm_life(&mut self, at: Key) {
         let child = &self.children[at];
         let stable_at = self.now.saturating_add(child.spec.stable_after);
         match (&child.state, child.spec.readiness) {

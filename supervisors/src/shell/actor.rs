@@ -1,23 +1,25 @@
 //! The supervisor's actor: turns messages and supervision events into calls of [`Shell`], and nothing else. Never awaits.
 //!
-//! Messages come from its handles, from the tasks it started (starts, watchers, timers), from contexts its children
-//! hold, and from a supervisor above it.
+//! Messages come from its handles, from the tasks it started (starts, watchers, the alarm), from its children, and from a
+//! supervisor above it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::broadcast::Sender;
 
-use super::child::{ErasedChild, Graceful};
-use super::handle::{Answer, ChildInfo, Outcome};
+use super::Children;
+use super::child::ErasedChild;
+use super::ends::{End, Ended};
+use super::handle::{Answer, ChildInfo, Counts, Outcome};
 use super::reports::SupervisorReport;
-use super::state::{End, Shell};
+use super::state::{FirstStart, Shell};
 use crate::Name;
-use crate::engine::{Engine, Event, TimerKey};
+use crate::engine::{Engine, Event};
 use crate::reason::StartError;
-use crate::spec::{ChildId, ChildSpec, Incarnation};
+use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec, Incarnation};
 
 /// The actor.
 #[derive(Debug)]
@@ -28,32 +30,49 @@ pub(super) struct Arguments {
     pub(super) name: Name,
     /// Of the same children, all down.
     pub(super) engine: Engine,
-    pub(super) children: IndexMap<ChildId, (ChildSpec, Arc<dyn ErasedChild>)>,
+    pub(super) children: HashMap<ChildId, Arc<dyn ErasedChild>>,
     pub(super) reports: Sender<SupervisorReport>,
+    /// Told when all have been started for the first time, or that this failed.
+    pub(super) first: Option<FirstStart>,
+    pub(super) ended: Ended,
 }
 
 /// What it is told.
 pub(super) enum Message {
     /// A start has succeeded.
-    Begun { id: ChildId, incarnation: Incarnation, cell: ActorCell, graceful: Option<Graceful> },
+    Begun { id: ChildId, incarnation: Incarnation, started: Option<Started> },
     /// A start has failed.
-    NotBegun { id: ChildId, incarnation: Incarnation, error: StartError },
+    NotBegun { id: ChildId, incarnation: Incarnation, error: Box<StartError> },
+    /// A start says that there is nothing to run.
+    Ignored { id: ChildId, incarnation: Incarnation },
     /// A life speaks of itself.
     Said { id: ChildId, incarnation: Incarnation, word: Word },
     /// The actor of a life is really gone.
-    Gone { id: ChildId, incarnation: Incarnation, actor: ActorId },
-    /// A timer is due.
-    Timer(TimerKey),
+    Gone { id: ChildId, incarnation: Incarnation, actor: ActorId, is_graceful: Option<bool> },
+    /// Timers may be due.
+    Alarm,
+    /// Something of the engine's is asked for.
+    Ask(Event),
     /// Add a child and start it.
-    StartChild(Box<ChildSpec>, Arc<dyn ErasedChild>, Answer<()>),
+    StartChild(Box<ChildSpec>, Arc<dyn ErasedChild>, Answer<Option<ActorCell>>),
+    /// The same for many.
+    StartChildren(Vec<NewChild>),
     /// Stop a child; answered when it is gone.
     TerminateChild(ChildId, Answer<()>),
-    /// Give a child a new life.
-    RestartChild(ChildId, Answer<()>),
+    /// Start a child that is down.
+    RestartChild(ChildId, Answer<Option<ActorCell>>),
     /// Forget a child that is down.
     DeleteChild(ChildId, Answer<()>),
     /// Tell of every child.
     WhichChildren(RpcReplyPort<Vec<ChildInfo>>),
+    /// Tell of one.
+    WhichChild(ChildId, Answer<ChildInfo>),
+    /// Count them.
+    CountChildren(RpcReplyPort<Counts>),
+    /// Tell a spec.
+    GetChildspec(ChildId, Answer<ChildSpec>),
+    /// Take new specs, or flags.
+    Replace(Box<Replacement>, Answer<()>),
     /// Stop everything, then end.
     Shutdown { deadline: Option<Duration>, reply: Option<RpcReplyPort<Vec<Outcome>>> },
     /// A deadline of a shutdown has passed.
@@ -63,6 +82,24 @@ pub(super) enum Message {
     Panic,
 }
 
+/// A child to be added, and who waits for it.
+pub(super) type NewChild = (Box<ChildSpec>, Arc<dyn ErasedChild>, Answer<Option<ActorCell>>);
+
+/// New specs and flags for a running supervisor.
+pub(super) struct Replacement {
+    pub(super) children: Children,
+    pub(super) groups: Vec<GroupSpec>,
+    pub(super) flags: Flags,
+}
+
+/// What a start task has brought forth.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) cell: ActorCell,
+    /// Whether the actor reports its own end.
+    pub(super) is_noted: bool,
+}
+
 /// What a life says of itself.
 #[derive(Debug, Clone)]
 pub(super) enum Word {
@@ -70,6 +107,8 @@ pub(super) enum Word {
     Ready,
     /// It is not ready any more.
     Unready(String),
+    /// It does not answer any more.
+    LivenessLost(String),
 }
 
 // === impl SupervisorActor ===
@@ -84,7 +123,7 @@ impl Actor for SupervisorActor {
     }
 
     async fn post_start(&self, _: ActorRef<Message>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
-        shell.step(Event::Start { ids: Vec::new(), with_needs: true });
+        shell.start_all();
         Ok(())
     }
 
@@ -96,22 +135,32 @@ impl Actor for SupervisorActor {
     ) -> Result<(), ActorProcessingErr> {
         // Whoever asked may be gone: an answer that nobody takes is no error.
         match message {
-            Message::Begun { id, incarnation, cell, graceful } => shell.begun(id, incarnation, cell, graceful),
-            Message::NotBegun { id, incarnation, error } => shell.not_begun(id, incarnation, error),
+            Message::Begun { id, incarnation, started } => shell.begun(id, incarnation, started),
+            Message::NotBegun { id, incarnation, error } => shell.not_begun(id, incarnation, *error),
+            Message::Ignored { id, incarnation } => shell.ignored(id, incarnation),
             Message::Said { id, incarnation, word } => shell.said(id, incarnation, word),
-            Message::Gone { id, incarnation, actor } => shell.gone(id, incarnation, actor),
-            Message::Timer(key) => shell.timer(key),
-            Message::StartChild(spec, child, reply) => drop(reply.send(shell.start_child(*spec, child))),
+            Message::Gone { id, incarnation, actor, is_graceful } => shell.gone(id, incarnation, actor, is_graceful),
+            Message::Alarm => shell.alarm(),
+            Message::Ask(event) => shell.step(event),
+            Message::StartChild(spec, child, reply) => shell.start_child(spec, child, reply),
+            Message::StartChildren(children) => {
+                children.into_iter().for_each(|(spec, child, reply)| shell.start_child(spec, child, reply));
+            }
             Message::TerminateChild(id, reply) => shell.terminate_child(id, reply),
-            Message::RestartChild(id, reply) => drop(reply.send(shell.restart_child(id))),
-            Message::DeleteChild(id, reply) => drop(reply.send(shell.delete_child(&id))),
+            Message::RestartChild(id, reply) => shell.restart_child(id, reply),
+            Message::DeleteChild(id, reply) => drop(reply.send(shell.delete_child(id))),
             Message::WhichChildren(reply) => drop(reply.send(shell.which_children())),
+            Message::WhichChild(id, reply) => drop(reply.send(shell.which_child(&id))),
+            Message::CountChildren(reply) => drop(reply.send(shell.count_children())),
+            Message::GetChildspec(id, reply) => drop(reply.send(shell.childspec(id))),
+            Message::Replace(replacement, reply) => drop(reply.send(shell.replace(*replacement))),
             Message::Shutdown { deadline, reply } => shell.shut_down(deadline, reply),
             Message::Overdue => shell.overdue(),
             #[cfg(test)]
             Message::Panic => panic!("told to"),
         }
-        shell.settle()
+        shell.settle();
+        Ok(())
     }
 
     async fn handle_supervisor_evt(
@@ -120,12 +169,8 @@ impl Actor for SupervisorActor {
         event: SupervisionEvent,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
-        match event {
-            SupervisionEvent::ActorTerminated(cell, state, _) => {
-                shell.ended(&cell, End::Terminated { has_state: state.is_some() });
-            }
-            SupervisionEvent::ActorFailed(cell, error) => shell.ended(&cell, End::Failed(error.to_string())),
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        if let Some((cell, end)) = End::of(event) {
+            shell.ended(&cell, end);
         }
         Ok(())
     }

@@ -2,92 +2,120 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorRef, ActorRuntime, SpawnErr};
 
 use super::actor::{Message, Word};
+use super::noted::Noted;
 use crate::reason::StartError;
 use crate::spec::{ChildId, Incarnation};
 
-/// A child: starts one actor for each of its lives.
+/// A child whose start takes more than an actor's `pre_start`: starts one actor for each of its lives.
 ///
 /// Implemented for functions of the same shape. Use [`StartContext::spawn`] for the actor: it cannot get lost whatever
-/// happens meanwhile, and a kill by others is told from a normal end.
+/// happens meanwhile, and a kill by others is told from a normal end. A child that is nothing but an actor is better given
+/// as one ([`super::SupervisorSpec::actor`]): that is quicker.
 pub trait Child: Send + Sync + 'static {
-    /// Starts a life. Runs in a task of its own and may take its time. It is dropped where it stands when the supervisor
-    /// goes down and its deadline has passed.
+    /// Starts a life; `None` says that there is nothing to run just now (OTP's `ignore`).
+    ///
+    /// Runs in a task of its own and may take its time. It is dropped where it stands when the supervisor goes down and its
+    /// deadline has passed.
     fn start(
         &self,
         incarnation: Incarnation,
         context: StartContext,
-    ) -> impl Future<Output = Result<ActorCell, StartError>> + Send;
+    ) -> impl Future<Output = Result<Option<ActorCell>, StartError>> + Send;
 }
 
-/// A [`Child`] behind a pointer; implemented for each of them.
-pub trait ErasedChild: Send + Sync + 'static {
-    /// [`Child::start`], boxed.
-    fn start_boxed(self: Arc<Self>, incarnation: Incarnation, context: StartContext) -> BoxedStart;
+/// A child behind a pointer: a [`Child`], or an actor and nothing else.
+pub(super) trait ErasedChild: Send + Sync + 'static {
+    /// Begins the start of a life. Never blocks.
+    fn begin(self: Arc<Self>, life: Life) -> Begin;
+}
+
+/// The start of a life, begun.
+pub(super) enum Begin {
+    /// The actor is on its way and will report itself.
+    Actor(ActorCell),
+    /// This has to be run to its end.
+    Task(BoxedStart, StartContext),
+    /// It has failed.
+    Failed(StartError),
 }
 
 /// A start under way.
-pub(super) type BoxedStart = Pin<Box<dyn Future<Output = Result<ActorCell, StartError>> + Send>>;
+pub(super) type BoxedStart = Pin<Box<dyn Future<Output = Result<Option<ActorCell>, StartError>> + Send>>;
 
-/// What a life is given by its supervisor. May be kept by the actor and used as long as it lives.
+/// One life of a child, as it sees itself. May be kept by the actor and used as long as it lives.
 #[derive(Clone)]
-pub struct StartContext {
+pub struct Life {
     id: ChildId,
     incarnation: Incarnation,
     supervisor: ActorRef<Message>,
+}
+
+/// What the start of a life is given by its supervisor.
+#[derive(Debug, Clone)]
+pub struct StartContext {
+    life: Life,
     /// Actors spawned by the start; `None` as soon as it is over.
-    born: Arc<Mutex<Option<Vec<Born>>>>,
+    born: Arc<Mutex<Option<Vec<ActorCell>>>>,
 }
 
-/// An actor spawned by a start.
-#[derive(Debug)]
-pub(super) struct Born {
-    pub(super) cell: ActorCell,
-    pub(super) graceful: Graceful,
-}
-
-/// Set once an actor has ended by its own `post_stop`, which a killed one never reaches.
-pub(super) type Graceful = Arc<AtomicBool>;
-
-/// The child's actor, with a note of how it ends.
-struct Noted<A> {
-    actor: A,
-    graceful: Graceful,
-}
+/// A child that is an actor and nothing else; the function gives the actor and its arguments for each life.
+pub(super) struct ActorChild<F>(pub(super) F);
 
 // === impl Child ===
 
 impl<F, Start> Child for F
 where
     F: Fn(Incarnation, StartContext) -> Start + Send + Sync + 'static,
-    Start: Future<Output = Result<ActorCell, StartError>> + Send,
+    Start: Future<Output = Result<Option<ActorCell>, StartError>> + Send,
 {
     fn start(
         &self,
         incarnation: Incarnation,
         context: StartContext,
-    ) -> impl Future<Output = Result<ActorCell, StartError>> + Send {
+    ) -> impl Future<Output = Result<Option<ActorCell>, StartError>> + Send {
         self(incarnation, context)
     }
 }
 
-impl<C: Child> ErasedChild for C {
-    fn start_boxed(self: Arc<Self>, incarnation: Incarnation, context: StartContext) -> BoxedStart {
-        Box::pin(async move { self.start(incarnation, context).await })
+/// A [`Child`] as the shell has it.
+pub(super) struct Starter<C>(pub(super) C);
+
+impl<C: Child> ErasedChild for Starter<C> {
+    fn begin(self: Arc<Self>, life: Life) -> Begin {
+        let context = StartContext { life, born: Arc::new(Mutex::new(Some(Vec::new()))) };
+        let given = context.clone();
+        Begin::Task(Box::pin(async move { self.0.start(given.incarnation, given).await }), context)
     }
 }
 
-// === impl StartContext ===
+impl<A, F> ErasedChild for ActorChild<F>
+where
+    A: Actor,
+    F: Fn(&Life) -> (A, A::Arguments) + Send + Sync + 'static,
+{
+    fn begin(self: Arc<Self>, life: Life) -> Begin {
+        let (actor, arguments) = (self.0)(&life);
+        let supervisor = life.supervisor.get_cell();
+        match ActorRuntime::spawn_linked_instant(None, Noted::reporting(actor, life), arguments, supervisor) {
+            // The handle only tells what the actor reports itself.
+            Ok((actor, _)) => Begin::Actor(actor.get_cell()),
+            Err(error) => Begin::Failed(start_error(&error)),
+        }
+    }
+}
 
-impl StartContext {
+// === impl Life ===
+
+impl Life {
     pub(super) fn new(id: ChildId, incarnation: Incarnation, supervisor: ActorRef<Message>) -> Self {
-        Self { id, incarnation, supervisor, born: Arc::new(Mutex::new(Some(Vec::new()))) }
+        Self { id, incarnation, supervisor }
     }
 
     /// The child.
@@ -95,7 +123,7 @@ impl StartContext {
         &self.id
     }
 
-    /// Its life.
+    /// Which of its lives.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
@@ -103,26 +131,6 @@ impl StartContext {
     /// The supervisor, as the parent of a supervisor below it.
     pub fn supervisor(&self) -> ActorCell {
         self.supervisor.get_cell()
-    }
-
-    /// Starts the actor of this life, linked to the supervisor from the first moment.
-    ///
-    /// A further actor started here is linked under the one that the start returns, and ends with it.
-    pub async fn spawn<A: Actor>(&self, actor: A, arguments: A::Arguments) -> Result<ActorRef<A::Msg>, StartError> {
-        let graceful = Graceful::default();
-        let noted = Noted { actor, graceful: graceful.clone() };
-        let started = Noted::spawn_linked(None, noted, arguments, self.supervisor()).await;
-        let (actor, _) = started.map_err(|error| start_error(&error))?;
-        let mut born = self.born.lock().unwrap_or_else(PoisonError::into_inner);
-        match born.as_mut() {
-            Some(born) => born.push(Born { cell: actor.get_cell(), graceful }),
-            None => {
-                actor.kill();
-                let message = format!("start one more actor of {} after its start was over", self.id);
-                return Err(StartError { message, hint: None, retry: false });
-            }
-        }
-        Ok(actor)
     }
 
     /// Reports that this life is ready.
@@ -135,22 +143,78 @@ impl StartContext {
         self.say(Word::Unready(detail.into()));
     }
 
-    /// The actors spawned by the start, which is over herewith.
-    pub(super) fn close(&self) -> Vec<Born> {
-        self.born.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    /// Reports that this life does not answer any more: it is ended, and that counts as a crash.
+    pub fn liveness_lost(&self, detail: impl Into<String>) {
+        self.say(Word::LivenessLost(detail.into()));
     }
 
     fn say(&self, word: Word) {
-        let said = Message::Said { id: self.id.clone(), incarnation: self.incarnation, word };
-        // A supervisor that is gone has taken this life with it.
-        drop(self.supervisor.send_message(said));
+        self.tell(Message::Said { id: self.id.clone(), incarnation: self.incarnation, word });
+    }
+
+    pub(super) fn begun(&self) {
+        self.tell(Message::Begun { id: self.id.clone(), incarnation: self.incarnation, started: None });
+    }
+
+    pub(super) fn not_begun(&self, error: StartError) {
+        let told = Message::NotBegun { id: self.id.clone(), incarnation: self.incarnation, error: Box::new(error) };
+        self.tell(told);
+    }
+
+    pub(super) fn gone(&self, actor: ActorId, is_graceful: Option<bool>) {
+        self.tell(Message::Gone { id: self.id.clone(), incarnation: self.incarnation, actor, is_graceful });
+    }
+
+    /// A supervisor that is gone has taken this life with it.
+    fn tell(&self, message: Message) {
+        drop(self.supervisor.send_message(message));
     }
 }
 
-impl fmt::Debug for StartContext {
+impl fmt::Debug for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("StartContext");
-        shown.field("id", &self.id).field("incarnation", &self.incarnation).finish_non_exhaustive()
+        f.debug_struct("Life").field("id", &self.id).field("incarnation", &self.incarnation).finish_non_exhaustive()
+    }
+}
+
+// === impl StartContext ===
+
+impl Deref for StartContext {
+    type Target = Life;
+
+    fn deref(&self) -> &Life {
+        &self.life
+    }
+}
+
+impl StartContext {
+    /// The life that is being started, to be kept by its actor.
+    pub fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// Starts the actor of this life, linked to the supervisor from the first moment.
+    ///
+    /// A further actor started here is linked under the one that the start returns, and ends with it.
+    pub async fn spawn<A: Actor>(&self, actor: A, arguments: A::Arguments) -> Result<ActorRef<A::Msg>, StartError> {
+        let noted = Noted::silent(actor, self.life.clone());
+        let started = Noted::spawn_linked(None, noted, arguments, self.supervisor()).await;
+        let (actor, _) = started.map_err(|error| start_error(&error))?;
+        let mut born = self.born.lock().unwrap_or_else(PoisonError::into_inner);
+        match born.as_mut() {
+            Some(born) => born.push(actor.get_cell()),
+            None => {
+                actor.kill();
+                let message = format!("start one more actor of {} after its start was over", self.id);
+                return Err(StartError { message, hint: None, retry: false });
+            }
+        }
+        Ok(actor)
+    }
+
+    /// The actors spawned by the start, which is over herewith.
+    pub(super) fn close(&self) -> Vec<ActorCell> {
+        self.born.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 }
 
@@ -160,48 +224,4 @@ fn start_error(error: &SpawnErr) -> StartError {
         SpawnErr::ActorAlreadyStarted | SpawnErr::ActorAlreadyRegistered(_) => format!("start the actor: {error}"),
     };
     StartError { message, hint: None, retry: true }
-}
-
-// === impl Noted ===
-
-impl<A: Actor> Actor for Noted<A> {
-    type Msg = A::Msg;
-    type State = A::State;
-    type Arguments = A::Arguments;
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<A::Msg>,
-        arguments: A::Arguments,
-    ) -> Result<A::State, ActorProcessingErr> {
-        self.actor.pre_start(myself, arguments).await
-    }
-
-    async fn post_start(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
-        self.actor.post_start(myself, state).await
-    }
-
-    async fn post_stop(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
-        self.actor.post_stop(myself, state).await?;
-        self.graceful.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<A::Msg>,
-        message: A::Msg,
-        state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.actor.handle(myself, message, state).await
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        myself: ActorRef<A::Msg>,
-        event: SupervisionEvent,
-        state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.actor.handle_supervisor_evt(myself, event, state).await
-    }
 }

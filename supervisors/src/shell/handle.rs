@@ -5,15 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
-use ractor::{ActorCell, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorCell, ActorRef, RpcReplyPort};
 use tokio::sync::broadcast::{Receiver, WeakSender};
+use tokio::sync::oneshot;
 
-use super::actor::Message;
-use super::child::Child;
+use super::actor::{Message, Replacement};
+use super::child::{ActorChild, Child, ErasedChild, Life, Starter};
+use super::ends::Ended;
 use super::reports::{Reports, SupervisorReport};
+use super::{Children, SupervisorSpec};
 use crate::Name;
-use crate::engine::{ChildState, ChildView, SpecError};
-use crate::reason::ExitReason;
+use crate::engine::{AdminError, ChildState, ChildView, Ending, Event, OtpState, SpecError};
+use crate::reason::{ExitReason, StartError};
 use crate::spec::{ChildId, ChildSpec, ChildType};
 
 /// A running supervisor. It lives on when its handles are dropped.
@@ -24,6 +27,7 @@ pub struct SupervisorHandle {
     reports: WeakSender<SupervisorReport>,
     /// Subscribed before the first child was started.
     first: Arc<Mutex<Option<Receiver<SupervisorReport>>>>,
+    ended: Ended,
 }
 
 /// A child at one moment.
@@ -31,6 +35,8 @@ pub struct SupervisorHandle {
 pub struct ChildInfo {
     /// What the engine knows of it.
     pub view: ChildView,
+    /// Its state in OTP's words.
+    pub otp_state: OtpState,
     /// Its actor, once its present life has begun.
     pub actor: Option<ActorCell>,
     /// Worker or supervisor.
@@ -66,15 +72,15 @@ pub struct Outcome {
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChildError {
-    /// No such child.
-    #[error("there is no child {0}")]
-    NotFound(ChildId),
-    /// There is such a child already.
-    #[error("there is a child {0} already")]
-    AlreadyPresent(ChildId),
-    /// It must be down for that.
-    #[error("child {0} is not down")]
-    NotDown(ChildId),
+    /// OTP refuses it.
+    #[error(transparent)]
+    Refused(#[from] AdminError),
+    /// The start failed; it is not tried again, and a child that was to be added is not known.
+    #[error("failed to {0}")]
+    Start(StartError),
+    /// It was stopped before it had started.
+    #[error("child {0} was stopped before it had started")]
+    NotStarted(ChildId),
     /// It was started again before it was down.
     #[error("child {0} was started again meanwhile")]
     StartedAgain(ChildId),
@@ -100,8 +106,9 @@ impl SupervisorHandle {
         name: Name,
         reports: WeakSender<SupervisorReport>,
         first: Receiver<SupervisorReport>,
+        ended: Ended,
     ) -> Self {
-        Self { actor, name, reports, first: Arc::new(Mutex::new(Some(first))) }
+        Self { actor, name, reports, first: Arc::new(Mutex::new(Some(first))), ended }
     }
 
     /// The supervisor's actor, to be returned by the [`Child`] that it is.
@@ -114,20 +121,62 @@ impl SupervisorHandle {
         &self.name
     }
 
-    /// Adds a child after the others and wants it up. Returns when that is accepted; reports tell how it fares.
-    pub async fn start_child(&self, spec: ChildSpec, child: impl Child) -> Result<(), ChildError> {
-        self.call(|reply| Message::StartChild(Box::new(spec), Arc::new(child), reply)).await?
+    // --- OTP's calls ---
+
+    /// Adds a child after the others and starts it. Returns its actor when it has begun, or `None` if its start says that
+    /// there is nothing to run. A start that fails is not tried again, and the child is not known then.
+    pub async fn start_child(&self, spec: ChildSpec, child: impl Child) -> Result<Option<ActorCell>, ChildError> {
+        self.start_erased(spec, Arc::new(Starter(child))).await
     }
 
-    /// Wants a child down, and dependents as their edges say. Returns when it is really gone; its spec stays.
+    /// [`Self::start_child`] of a child that is an actor and nothing else.
+    pub async fn start_actor<A, F>(&self, spec: ChildSpec, make: F) -> Result<Option<ActorCell>, ChildError>
+    where
+        A: Actor,
+        F: Fn(&Life) -> (A, A::Arguments) + Send + Sync + 'static,
+    {
+        self.start_erased(spec, Arc::new(ActorChild(make))).await
+    }
+
+    /// [`Self::start_child`] of many at once; one answer for each, in order, when all have begun or failed.
+    pub async fn start_children(
+        &self,
+        children: Children,
+    ) -> Result<Vec<Result<Option<ActorCell>, ChildError>>, ChildError> {
+        let mut answers = Vec::with_capacity(children.0.len());
+        let mut requests = Vec::with_capacity(children.0.len());
+        for (spec, child) in children.0 {
+            let (told, answer) = oneshot::channel();
+            answers.push(answer);
+            requests.push((Box::new(spec), child, told.into()));
+        }
+        self.tell(Message::StartChildren(requests))?;
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(answer.await.map_err(|_| ChildError::Gone(self.name.clone()))?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn start_erased(
+        &self,
+        spec: ChildSpec,
+        child: Arc<dyn ErasedChild>,
+    ) -> Result<Option<ActorCell>, ChildError> {
+        self.call(|reply| Message::StartChild(Box::new(spec), child, reply)).await?
+    }
+
+    /// Wants a child down, and dependents as their edges say. Returns when it is really gone; its spec stays, unless it is
+    /// one of those that are dropped at their end. A child that is down already is down.
     ///
     /// A start that is under way is waited for, as in OTP.
     pub async fn terminate_child(&self, id: &ChildId) -> Result<(), ChildError> {
         self.call(|reply| Message::TerminateChild(id.clone(), reply)).await?
     }
 
-    /// Wants a new life for a child: one that is up is stopped first (OTP refuses that). Not counted in the intensity.
-    pub async fn restart_child(&self, id: &ChildId) -> Result<(), ChildError> {
+    /// Starts a child that is down. Returns its actor when it has begun; a start that fails is not tried again. Not counted
+    /// in the intensity.
+    pub async fn restart_child(&self, id: &ChildId) -> Result<Option<ActorCell>, ChildError> {
         self.call(|reply| Message::RestartChild(id.clone(), reply)).await?
     }
 
@@ -141,9 +190,39 @@ impl SupervisorHandle {
         self.call(Message::WhichChildren).await
     }
 
+    /// One child (OTP 28).
+    pub async fn which_child(&self, id: &ChildId) -> Result<ChildInfo, ChildError> {
+        self.call(|reply| Message::WhichChild(id.clone(), reply)).await?
+    }
+
     /// OTP's counts.
     pub async fn count_children(&self) -> Result<Counts, ChildError> {
-        Ok(self.which_children().await?.iter().fold(Counts::default(), Counts::with))
+        self.call(Message::CountChildren).await
+    }
+
+    /// The spec of a child, every default filled in.
+    pub async fn get_childspec(&self, id: &ChildId) -> Result<ChildSpec, ChildError> {
+        self.call(|reply| Message::GetChildspec(id.clone(), reply)).await?
+    }
+
+    // --- beyond OTP ---
+
+    /// Takes new specs, groups and flags (OTP's `code_change`, with our reload): added children are down until they are
+    /// started, removed ones are stopped and then forgotten, others live on unless what they need has changed.
+    pub async fn replace(&self, spec: SupervisorSpec) -> Result<(), ChildError> {
+        let SupervisorSpec { name: _, children, groups, options } = spec;
+        let replacement = Replacement { children, groups, flags: options.flags };
+        self.call(|reply| Message::Replace(Box::new(replacement), reply)).await?
+    }
+
+    /// Wants children up, and what they need; without names: all. Skips delays and forgets failures.
+    pub fn start(&self, ids: Vec<ChildId>) -> Result<(), ChildError> {
+        self.tell(Message::Ask(Event::Start { ids, with_needs: true }))
+    }
+
+    /// Gives children a new life, not counted; without names: all that are up. Dependents follow as their edges say.
+    pub fn restart(&self, ids: Vec<ChildId>) -> Result<(), ChildError> {
+        self.tell(Message::Ask(Event::Restart { ids }))
     }
 
     /// Subscribes to its reports. The first subscription begins with the supervisor's start, as far as that is held.
@@ -164,6 +243,16 @@ impl SupervisorHandle {
         Ok(outcomes)
     }
 
+    /// Waits for the end of the supervisor. Returns the child that made it end by itself, and why; `None`: it was stopped.
+    pub async fn ended(&self) -> Option<(ChildId, Ending)> {
+        drop(self.actor.wait(None).await);
+        self.ended.get().cloned()
+    }
+
+    fn tell(&self, message: Message) -> Result<(), ChildError> {
+        self.actor.send_message(message).map_err(|_| ChildError::Gone(self.name.clone()))
+    }
+
     async fn call<T: Send + 'static>(&self, message: impl FnOnce(RpcReplyPort<T>) -> Message) -> Result<T, ChildError> {
         match self.actor.call(message, None).await {
             Ok(CallResult::Success(answer)) => Ok(answer),
@@ -175,19 +264,5 @@ impl SupervisorHandle {
 impl fmt::Debug for SupervisorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SupervisorHandle").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-// === impl Counts ===
-
-impl Counts {
-    fn with(self, child: &ChildInfo) -> Self {
-        let is_supervisor = child.child_type == ChildType::Supervisor;
-        Self {
-            specs: self.specs + 1,
-            active: self.active + usize::from(child.actor.is_some()),
-            supervisors: self.supervisors + usize::from(is_supervisor),
-            workers: self.workers + usize::from(!is_supervisor),
-        }
     }
 }

@@ -16,8 +16,12 @@
 //! message and stops in order.
 
 mod actor;
+mod alarm;
 mod child;
+mod ends;
 mod handle;
+mod lives;
+mod noted;
 mod reports;
 mod requests;
 mod start;
@@ -28,18 +32,22 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorCell};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
-pub use child::{Child, ErasedChild, StartContext};
+pub use child::{Child, Life, StartContext};
 pub use handle::{ChildError, ChildInfo, Counts, Outcome, SupervisorHandle};
 pub use reports::{Offender, REPORTS_HELD_MAX, Reports, SupervisorReport};
 
 use crate::Name;
-use crate::engine::{Engine, Options, SpecError};
-use crate::spec::ChildSpec;
+use crate::engine::{Ending, Engine, Options, SpecError};
+use crate::reason::StartError;
+use crate::spec::{self, ChildId, ChildSpec, Flags, GroupSpec, Intensity, Strategy};
 use actor::{Arguments, SupervisorActor};
+use child::{ActorChild, ErasedChild, Starter};
+use ends::Ended;
 
 /// Starts supervisors.
 #[derive(Debug, Clone, Copy)]
@@ -47,82 +55,212 @@ pub struct Supervisor;
 
 /// What a supervisor is started with.
 pub struct SupervisorSpec {
-    /// What its reports call it. Registered nowhere: two supervisors may have equal names.
-    pub name: Name,
-    /// Its children, in order. All are started.
-    pub children: Vec<(ChildSpec, Box<dyn ErasedChild>)>,
-    /// Settings of its engine.
-    pub options: Options,
+    name: Name,
+    children: Children,
+    groups: Vec<GroupSpec>,
+    options: Options,
 }
+
+/// Children with what starts them, in order.
+#[derive(Default)]
+pub struct Children(Vec<(ChildSpec, Arc<dyn ErasedChild>)>);
 
 /// Why a supervisor could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// Its children cannot be supervised together.
-    #[error("supervise the children of {name}")]
+    /// Its children cannot be supervised together (OTP's `start_spec` and `supervisor_data`).
+    #[error("supervise the children of {supervisor}")]
     Spec {
         /// The supervisor.
-        name: Name,
+        supervisor: Name,
         /// What is wrong.
         source: SpecError,
     },
+    /// A child could not be started; those before it have been stopped again (OTP's `failed_to_start_child`).
+    #[error("start child {child} of {supervisor}")]
+    FailedToStartChild {
+        /// The supervisor.
+        supervisor: Name,
+        /// The child.
+        child: ChildId,
+        /// Why.
+        source: StartError,
+    },
+    /// It has ended before all its children had started.
+    #[error("start all children of {supervisor} before {by} ended it")]
+    Ended {
+        /// The supervisor.
+        supervisor: Name,
+        /// The child that was the reason.
+        by: ChildId,
+        /// Why.
+        why: Ending,
+    },
     /// Its actor could not be started; its parent may be on its way down.
-    #[error("start supervisor {name}")]
+    #[error("start supervisor {supervisor}")]
     Actor {
         /// The supervisor.
-        name: Name,
+        supervisor: Name,
         /// What ractor says.
         source: ractor::SpawnErr,
     },
+    /// It was killed before all its children had started.
+    #[error("start all children of {0} before it was killed")]
+    Killed(
+        /// The supervisor.
+        Name,
+    ),
 }
 
 // === impl Supervisor ===
 
 impl Supervisor {
-    /// Starts a supervisor and, in the order of their needs, its children. Returns as soon as the supervisor runs: how
-    /// its children fare is told by [`SupervisorHandle::reports`].
+    /// Starts a supervisor and its children (OTP's `start_link`).
     ///
-    /// With a `parent` the supervisor ends with it, and the parent hears of its end: a failure if a child with
-    /// [`Escalate::Project`](crate::spec::Escalate::Project) was given up.
+    /// With OTP's flags it returns when every child has started, or fails with the first that could not be. With
+    /// [`spec::FirstStart::Retry`] it returns as soon as the supervisor runs: how its children fare is told by
+    /// [`SupervisorHandle::reports`].
+    ///
+    /// With a `parent` the supervisor ends with it, and the parent hears of its end.
     pub async fn start(spec: SupervisorSpec, parent: Option<ActorCell>) -> Result<SupervisorHandle, SupervisorError> {
-        let SupervisorSpec { name, children, options } = spec;
-        let specs = children.iter().map(|(spec, _)| spec.clone()).collect();
-        let engine =
-            Engine::new(specs, options).map_err(|source| SupervisorError::Spec { name: name.clone(), source })?;
-        let children = children.into_iter().map(|(spec, child)| (spec.id.clone(), (spec, Arc::from(child)))).collect();
-        let (reports, first) = broadcast::channel(REPORTS_HELD_MAX);
+        let SupervisorSpec { name: supervisor, children, groups, options } = spec;
+        let specs = children.specs();
+        let engine = Engine::new(specs, groups, options)
+            .map_err(|source| SupervisorError::Spec { supervisor: supervisor.clone(), source })?;
+        let children = children.0.into_iter().map(|(spec, child)| (spec.id, child)).collect();
+        let (reports, first_reports) = broadcast::channel(REPORTS_HELD_MAX);
         let held = reports.downgrade();
-        let arguments = Arguments { name: name.clone(), engine, children, reports };
+        let (told, first) = oneshot::channel();
+        let ended = Ended::default();
+        let is_awaited = options.flags.first_start == spec::FirstStart::AllOrNothing;
+        let name = supervisor.clone();
+        let first_start = is_awaited.then_some(told);
+        let arguments = Arguments { name, engine, children, reports, first: first_start, ended: ended.clone() };
         let started = match parent {
             Some(parent) => SupervisorActor::spawn_linked(None, SupervisorActor, arguments, parent).await,
             None => SupervisorActor::spawn(None, SupervisorActor, arguments).await,
         };
-        match started {
-            Ok((actor, _)) => Ok(SupervisorHandle::new(actor, name, held, first)),
-            Err(source) => Err(SupervisorError::Actor { name, source }),
+        let (actor, _) = started.map_err(|source| SupervisorError::Actor { supervisor: supervisor.clone(), source })?;
+        if is_awaited {
+            let outcome = first.await.unwrap_or_else(|_| Err(SupervisorError::Killed(supervisor.clone())));
+            if let Err(error) = outcome {
+                drop(actor.wait(None).await);
+                return Err(error);
+            }
         }
+        Ok(SupervisorHandle::new(actor, supervisor, held, first_reports, ended))
     }
 }
 
 // === impl SupervisorSpec ===
 
 impl SupervisorSpec {
-    /// A supervisor without children and with every default.
-    pub fn new(name: Name) -> Self {
-        Self { name, children: Vec::new(), options: Options::default() }
+    /// OTP's supervisor, still without children: [`Flags::otp`].
+    pub fn new(name: Name, strategy: Strategy) -> Self {
+        let options = Options { flags: Flags::otp(strategy), ..Options::default() };
+        Self { name, children: Children::default(), groups: Vec::new(), options }
+    }
+
+    /// OTP's `simple_one_for_one`, or Elixir's `DynamicSupervisor`: children come and go at run time, each with its spec;
+    /// only living ones are known, and a stop takes them down all at once.
+    pub fn dynamic(name: Name) -> Self {
+        Self::new(name, Strategy::OneForOne).flags(Flags::dynamic())
+    }
+
+    /// With another budget than OTP's one restart in five seconds.
+    #[must_use]
+    pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
+        self.options.flags.intensity = Some(Intensity { restarts, period });
+        self
+    }
+
+    /// With these flags.
+    #[must_use]
+    pub fn flags(mut self, flags: Flags) -> Self {
+        self.options.flags = flags;
+        self
+    }
+
+    /// With these settings of its engine.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
     }
 
     /// With one more child.
     #[must_use]
     pub fn child(mut self, spec: ChildSpec, child: impl Child) -> Self {
-        self.children.push((spec, Box::new(child)));
+        self.children = self.children.child(spec, child);
         self
+    }
+
+    /// With one more child that is an actor and nothing else: `make` gives the actor and its arguments for each life.
+    ///
+    /// `pre_start` is the start, as `init` is in OTP: it may take its time, and an error in it is a start that failed.
+    #[must_use]
+    pub fn actor<A, F>(mut self, spec: ChildSpec, make: F) -> Self
+    where
+        A: Actor,
+        F: Fn(&Life) -> (A, A::Arguments) + Send + Sync + 'static,
+    {
+        self.children = self.children.actor(spec, make);
+        self
+    }
+
+    /// With one more group of its children.
+    #[must_use]
+    pub fn group(mut self, group: GroupSpec) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    /// Whether it could be started (OTP's `check_childspecs`).
+    pub fn check(&self) -> Result<(), SpecError> {
+        Engine::check_with(&self.children.specs(), &self.groups, &self.options.flags)
     }
 }
 
 impl fmt::Debug for SupervisorSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let specs: Vec<_> = self.children.iter().map(|(spec, _)| spec).collect();
-        f.debug_struct("SupervisorSpec").field("name", &self.name).field("children", &specs).finish_non_exhaustive()
+        let mut shown = f.debug_struct("SupervisorSpec");
+        shown.field("name", &self.name).field("children", &self.children).finish_non_exhaustive()
+    }
+}
+
+// === impl Children ===
+
+impl Children {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With one more child.
+    #[must_use]
+    pub fn child(mut self, spec: ChildSpec, child: impl Child) -> Self {
+        self.0.push((spec, Arc::new(Starter(child))));
+        self
+    }
+
+    /// With one more child that is an actor and nothing else; see [`SupervisorSpec::actor`].
+    #[must_use]
+    pub fn actor<A, F>(mut self, spec: ChildSpec, make: F) -> Self
+    where
+        A: Actor,
+        F: Fn(&Life) -> (A, A::Arguments) + Send + Sync + 'static,
+    {
+        self.0.push((spec, Arc::new(ActorChild(make))));
+        self
+    }
+
+    fn specs(&self) -> Vec<ChildSpec> {
+        self.0.iter().map(|(spec, _)| spec.clone()).collect()
+    }
+}
+
+impl fmt::Debug for Children {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(spec, _)| spec)).finish()
     }
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::output::progress::tests::unit;
 
 fn view(units: Vec<UnitView>) -> ProjectView {
-    ProjectView { name: "shop".into(), root: "/p".into(), run: None, state: ProjectState::Starting, units }
+    let (state, cause, caused_by) = (ProjectState::Starting, None, None);
+    ProjectView { name: "shop".into(), root: "/p".into(), run: None, state, units, cause, caused_by }
 }
 
 fn blocked(name: &str, by: &str) -> UnitView {
@@ -15,39 +16,61 @@ fn scope(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// As without `--strict`.
+fn critical<'a>(view: &'a ProjectView, scope: &[String]) -> Settled<'a> {
+    settle(view, scope, Counts::Critical)
+}
+
 #[test]
 fn a_start_is_over_when_everything_is_ready_or_done() {
     let task = UnitView { kind: "task".into(), probed: false, ..unit("migrate", UnitState::Done) };
     let view = view(vec![unit("db", UnitState::Ready), task]);
-    assert_eq!(settle(&view, &scope(&["db", "migrate"])), Settled::Up);
+    assert_eq!(critical(&view, &scope(&["db", "migrate"])), Settled::Up);
 }
 
 #[test]
 fn a_unit_on_its_way_is_waited_for_and_one_outside_the_scope_is_not() {
     let view = view(vec![unit("db", UnitState::Starting), unit("web", UnitState::Failed)]);
-    assert_eq!(settle(&view, &scope(&["db"])), Settled::Waiting(vec![&view.units[0]]));
+    assert_eq!(critical(&view, &scope(&["db"])), Settled::Waiting(vec![&view.units[0]]));
 }
 
 #[test]
 fn the_first_final_failure_of_a_critical_unit_decides() {
     let view = view(vec![unit("db", UnitState::Starting), unit("api", UnitState::Failed)]);
-    assert_eq!(settle(&view, &scope(&["db", "api"])), Settled::Failed(&view.units[1]));
+    assert_eq!(critical(&view, &scope(&["db", "api"])), Settled::Failed(&view.units[1]));
 }
 
 #[test]
 fn a_failure_that_is_not_critical_fails_only_those_that_wait_for_it() {
     let optional = UnitView { critical: false, ..unit("mail", UnitState::Failed) };
     let fine = view(vec![optional.clone(), unit("api", UnitState::Ready)]);
-    assert_eq!(settle(&fine, &scope(&["mail", "api"])), Settled::Up);
+    assert_eq!(critical(&fine, &scope(&["mail", "api"])), Settled::Up);
     let chain = view(vec![optional, blocked("worker", "mail"), blocked("web", "worker")]);
-    assert_eq!(settle(&chain, &scope(&["mail", "worker", "web"])), Settled::Failed(&chain.units[1]));
+    assert_eq!(critical(&chain, &scope(&["mail", "worker", "web"])), Settled::Failed(&chain.units[1]));
+}
+
+#[test]
+fn strictly_every_failure_counts() {
+    let optional = UnitView { critical: false, ..unit("mail", UnitState::Failed) };
+    let view = view(vec![unit("api", UnitState::Ready), optional]);
+    assert_eq!(settle(&view, &scope(&["api", "mail"]), Counts::All), Settled::Failed(&view.units[1]));
+}
+
+#[test]
+fn a_run_that_ends_by_itself_is_over_for_every_scope_and_is_seen_to_its_end() {
+    let cause = Some("web was given up".to_owned());
+    let stopped = UnitView { desired: Desired::Down, ..unit("api", UnitState::Stopped) };
+    let ending = ProjectView { cause, run: Some("r".to_owned()), ..view(vec![stopped]) };
+    assert_eq!(critical(&ending, &scope(&["api"])), Settled::Over("web was given up"));
+    assert!(!ended(&ending, &scope(&["api"])), "what escaped its units is still looked for");
+    assert!(ended(&ProjectView { run: None, ..ending }, &scope(&["api"])));
 }
 
 #[test]
 fn a_unit_that_somebody_stops_meanwhile_will_not_come_up() {
     let stopped = UnitView { desired: Desired::Down, ..unit("api", UnitState::Stopped) };
     let view = view(vec![stopped]);
-    assert!(matches!(settle(&view, &scope(&["api"])), Settled::Failed(_)));
+    assert!(matches!(critical(&view, &scope(&["api"])), Settled::Failed(_)));
     assert!(ended(&view, &scope(&["api"])));
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use envctl_supervisors::spec::{Backoff, Condition, Edge, Escalate, Readiness, Restart, Shutdown, Then};
+use envctl_supervisors::spec::{
+    Backoff, Condition, Edge, Escalate, Flags, GroupSpec, Readiness, Restart, Shutdown, Then,
+};
 
-use super::{Project, codes, effective, good};
+use super::{Project, codes, effective, good, group};
 use crate::spec::{Ask, Inherit, Preset, ProbePort, Run, UnitKind, UnitSpec};
 
 /// The example of the guide.
@@ -79,7 +81,6 @@ fn the_example_of_the_guide_is_understood() {
     );
     assert_eq!(api.child.readiness, Readiness::Within(Duration::from_secs(30)));
     assert_eq!(api.child.restart, Restart::Permanent);
-    assert_eq!(api.child.escalate, Escalate::Project);
     assert_eq!(api.child.shutdown, Shutdown::Timeout(Duration::from_secs(5)));
     assert_eq!(api.stop_signal, nix::sys::signal::Signal::SIGINT as i32);
     assert_eq!(api.at.line, 11);
@@ -94,6 +95,10 @@ fn the_example_of_the_guide_is_understood() {
     assert_eq!(worker.child.restart, Restart::Transient);
     assert_eq!((worker.child.backoff, worker.child.unstable_max), (Backoff::None, None));
     assert_eq!(worker.child.readiness, Readiness::Unreported);
+
+    let core = GroupSpec { escalate: Escalate::Project, ..group("core", &["api", "worker"]) };
+    assert_eq!(spec.groups, [core]);
+    assert_eq!(spec.flags, Flags::default());
 }
 
 #[test]

@@ -173,13 +173,6 @@ fn an_unknown_preset_is_told_with_the_known_ones() {
 }
 
 #[test]
-fn groups_that_restart_together_are_told_to_be_missing() {
-    assert_snapshot!(told(
-        "[services.api]\ncmd = [\"api\"]\n[groups.core]\nmembers = [\"api\", \"wroker\"]\nstrategy = \"one_for_all\"\nintensity = 5\nescalate = \"project\"\n"
-    ));
-}
-
-#[test]
 fn values_out_of_range_are_told() {
     let text = "[services.api]\ncmd = [\"api\"]\nport = 0\nports = { a = 65536 }\nintensity = -1\nstop = { signal = \"TREM\" }\n\
         restart = \"alway\"\nbackoff = { base = \"2s\", max = \"1s\" }\n";

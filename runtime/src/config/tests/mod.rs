@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use envctl_supervisors::Name;
+use envctl_supervisors::spec::GroupSpec;
 use tempfile::TempDir;
 
 use super::{Diagnostics, Loaded, Severity, Source, discover, load};
 
 mod env_files;
+mod groups;
 mod hints;
 mod layering;
 mod meaning;
@@ -96,6 +99,12 @@ fn codes(text: &str) -> Vec<&'static str> {
     };
     assert_eq!(without_hint(&diagnostics), Vec::<String>::new());
     diagnostics.list.iter().map(|found| found.code).collect()
+}
+
+/// A group with every default.
+fn group(id: &str, members: &[&str]) -> GroupSpec {
+    let name = |text: &str| Name::new(text).unwrap();
+    GroupSpec::new(name(id), members.iter().map(|member| name(member)).collect())
 }
 
 /// The value that is in effect under `key`, with its origin.

@@ -28,12 +28,15 @@ const TABLES: [(&[&str], &str); 15] = [
 ];
 
 /// Each key that takes one of a few words, as [`TABLES`].
-const WORDS: [(&str, &str); 6] = [
+const WORDS: [(&str, &str); 9] = [
     ("Every unit", "[services.a]\ncmd = 'a'\nrestart = 'zzzzzzzzzzzz'"),
     ("Every unit", "[services.a]\ncmd = 'a'\nescalate = 'zzzzzzzzzzzz'"),
     ("Needs", "[services.a]\ncmd = 'a'\nneeds.b = 'zzzzzzzzzzzz'\n[services.b]\ncmd = 'b'"),
     ("Needs", "[services.a]\ncmd = 'a'\nneeds.b.then = 'zzzzzzzzzzzz'\n[services.b]\ncmd = 'b'"),
     ("Groups", "[services.a]\ncmd = 'a'\n[groups.g]\nmembers = ['a']\nstrategy = 'zzzzzzzzzzzz'"),
+    ("Groups", "[services.a]\ncmd = 'a'\n[groups.g]\nmembers = ['a']\nescalate = 'zzzzzzzzzzzz'"),
+    ("Supervision", "supervision.strategy = 'zzzzzzzzzzzz'\n[services.a]\ncmd = 'a'"),
+    ("Supervision", "supervision.escalate = 'zzzzzzzzzzzz'\n[services.a]\ncmd = 'a'"),
     ("Requirements", "[requirements.a]\npreset = 'zzzzzzzzzzzz'"),
 ];
 

@@ -51,7 +51,8 @@ fn watch() -> WatchProject {
 }
 
 fn view(name: &str) -> ProjectView {
-    ProjectView { name: name.into(), root: "/p".into(), run: None, state: ProjectState::Up, units: vec![] }
+    let (state, cause, caused_by) = (ProjectState::Up, None, None);
+    ProjectView { name: name.into(), root: "/p".into(), run: None, state, units: vec![], cause, caused_by }
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ fn answers() -> Vec<(&'static str, Bytes)> {
         run: Some("r".into()),
         state: ProjectState::Up,
         units: vec![],
+        cause: None,
+        caused_by: None,
     };
     let up = UpReply { project: "shop".into(), run: "r".into(), joined: false, started: vec!["api".into()] };
     let bytes = |kind, encoded: Result<Bytes, WireError>| (kind, encoded.unwrap());

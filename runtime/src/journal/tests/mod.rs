@@ -77,5 +77,6 @@ fn unit(name: &str, state: UnitState) -> UnitView {
 
 fn project(units: Vec<UnitView>) -> ProjectView {
     let run = Some("run-1".to_owned());
-    ProjectView { name: "shop".to_owned(), root: "/src/shop".into(), run, state: ProjectState::Up, units }
+    let (state, cause, caused_by) = (ProjectState::Up, None, None);
+    ProjectView { name: "shop".to_owned(), root: "/src/shop".into(), run, state, units, cause, caused_by }
 }

@@ -72,7 +72,8 @@ pub(super) fn budget_of(event: &EventView) -> String {
     };
     match (number(event, "restart"), number(event, "intensity"), number(event, "period_ms")) {
         (Some(restart), Some(intensity), Some(period)) => {
-            format!("{delay} (restart {restart} of {intensity} in {})", duration(period))
+            let shared = text(event, "group").map(|group| format!(", shared by group {group}")).unwrap_or_default();
+            format!("{delay} (restart {restart} of {intensity} in {}{shared})", duration(period))
         }
         (Some(restart), _, _) => format!("{delay} (restart {restart})"),
         (None, _, _) => delay,
@@ -97,7 +98,8 @@ pub(super) fn turn_of(event: &EventView) -> String {
     }
 }
 
-fn duration(milliseconds: u64) -> String {
+/// `30 s`, `1.5 s` or `250 ms`.
+pub(super) fn duration(milliseconds: u64) -> String {
     if milliseconds >= 1000 && milliseconds.is_multiple_of(100) {
         let (seconds, tenths) = (milliseconds / 1000, milliseconds % 1000 / 100);
         return if tenths == 0 { format!("{seconds} s") } else { format!("{seconds}.{tenths} s") };
@@ -132,4 +134,9 @@ pub(super) fn failing_of(cause: &str) -> Option<String> {
 /// Whether a cause says only that a budget is spent, and not on what; the words are those of `Cause`.
 pub(super) fn is_limit(cause: &str) -> bool {
     (cause.starts_with("more than ") && cause.contains(" restarts within ")) || cause.ends_with("never became stable")
+}
+
+/// Whether a cause is that a whole group was given up; the words are those of `Cause`.
+pub(super) fn is_group(cause: &str) -> bool {
+    cause.starts_with("group ") && cause.contains(" was given up because of ")
 }

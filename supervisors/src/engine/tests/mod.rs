@@ -1,5 +1,6 @@
 //! The specification, in Erlang's way: test names are its sentences. `README.md` maps OTP's cases to them.
 
+mod groups;
 mod needs;
 mod property;
 mod reload;

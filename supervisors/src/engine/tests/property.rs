@@ -102,7 +102,7 @@ struct World {
 
 impl World {
     fn new(specs: Vec<ChildSpec>) -> Self {
-        let options = Options { seed: 1, start_parallel_max: STARTS_MAX };
+        let options = Options { seed: 1, start_parallel_max: STARTS_MAX, ..Options::default() };
         let names = specs.iter().map(|spec| spec.id.to_string()).collect::<Vec<_>>().join(" ");
         let s = Script::of(specs.clone(), options).slow_to_start(&names).slow_to_be_ready(&names).deaf(&names);
         Self { s, specs, restarts: BTreeMap::new() }

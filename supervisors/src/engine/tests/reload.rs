@@ -77,7 +77,7 @@ fn a_child_that_is_removed_and_comes_back_while_it_stops_is_down_until_it_is_sta
 fn specs_that_cannot_be_supervised_change_nothing() {
     let mut s = Script::new("a b<a").up();
     for bad in ["a a", "a<b b<a", "a<ghost", "a b<a=ready"] {
-        assert!(crate::engine::Engine::check(&specs(bad)).is_err());
+        assert!(crate::engine::Engine::check(&specs(bad), &[]).is_err());
         s.replace(specs(bad));
         assert_eq!((s.states().as_str(), s.calls().as_str()), ("a:running b:running", ""), "{bad}");
     }

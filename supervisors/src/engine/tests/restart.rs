@@ -143,7 +143,9 @@ fn h01_every_failed_start_counts_again() {
     let mut s = Script::with("a", otp(2, 5)).slow_to_start("a");
     s.start("");
     s.spawn_fails("a", true);
+    s.pass(seconds(0));
     s.spawn_fails("a", true);
+    s.pass(seconds(0));
     assert_eq!(s.state("a"), "starting");
     s.spawn_fails("a", true);
     assert_eq!(s.state("a"), "failed");

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::Name;
-use crate::engine::{ChildState, ChildView, Effect, Engine, Event, Options, Report, Time, TimerKey, What};
+use crate::engine::{AdminError, ChildState, ChildView, Effect, Engine, Event, Options, Report, Time, TimerKey, What};
 use crate::reason::{ExitReason, StartError};
-use crate::spec::{ChildId, ChildSpec, Condition, Edge, Incarnation, Readiness, Restart, Then};
+use crate::spec::{
+    Backoff, ChildId, ChildSpec, Condition, Edge, Flags, GroupSpec, Incarnation, Intensity, Readiness, Restart,
+    Strategy, Then,
+};
 
 /// The time a child marked `!` has to become ready.
 pub(super) const WITHIN: Duration = Duration::from_secs(60);
@@ -30,6 +33,7 @@ pub(super) struct Script {
     calls: Vec<String>,
     reports: Vec<(Time, Report)>,
     specs: Vec<ChildSpec>,
+    groups: Vec<GroupSpec>,
 }
 
 pub(super) fn id(text: &str) -> ChildId {
@@ -66,6 +70,22 @@ fn spec(word: &str) -> ChildSpec {
     ChildSpec { readiness, restart, needs, ..ChildSpec::new(id(name.trim_matches(['~', '?', '!']))) }
 }
 
+/// Groups from a line: `"core*:db,api edge>:core,web"`. `*` one_for_all, `>` rest_for_one, else one_for_one.
+pub(super) fn groups(line: &str, change: impl Fn(&mut GroupSpec)) -> Vec<GroupSpec> {
+    let group = |word: &str| {
+        let (name, members) = word.split_once(':').unwrap();
+        let mut group = GroupSpec::new(id(name.trim_matches(['*', '>'])), members.split(',').map(id).collect());
+        group.strategy = match name.chars().last() {
+            Some('*') => Strategy::OneForAll,
+            Some('>') => Strategy::RestForOne,
+            _ => Strategy::OneForOne,
+        };
+        change(&mut group);
+        group
+    };
+    line.split_whitespace().map(group).collect()
+}
+
 fn edge(text: &str) -> Edge {
     let (text, then) = text.split_once('/').unwrap_or((text, "ignore"));
     let (on, is) = text.split_once('=').unwrap_or((text, "started"));
@@ -99,10 +119,28 @@ impl Script {
     }
 
     pub(super) fn of(specs: Vec<ChildSpec>, options: Options) -> Self {
+        Self::grouped(specs, Vec::new(), options)
+    }
+
+    /// As OTP's supervisor: a list of children with `intensity` restarts in five seconds.
+    pub(super) fn otp(line: &str, strategy: Strategy, intensity: u32) -> Self {
+        let budget = Some(Intensity { restarts: intensity, period: seconds(5) });
+        Self::flagged(line, Flags { intensity: budget, ..Flags::otp(strategy) })
+    }
+
+    /// Children as OTP knows them, without delays, in a supervisor with these flags.
+    pub(super) fn flagged(line: &str, flags: Flags) -> Self {
+        let mut specs = specs(line);
+        specs.iter_mut().for_each(|spec| (spec.backoff, spec.unstable_max) = (Backoff::None, None));
+        Self::of(specs, Options { flags, ..Options::default() })
+    }
+
+    pub(super) fn grouped(specs: Vec<ChildSpec>, groups: Vec<GroupSpec>, options: Options) -> Self {
         Self {
             reporting: reporting(&specs),
             specs: specs.clone(),
-            engine: Engine::new(specs, options).unwrap(),
+            groups: groups.clone(),
+            engine: Engine::new(specs, groups, options).unwrap(),
             now: Time::ZERO,
             alive: BTreeMap::new(),
             slow_to_start: BTreeSet::new(),
@@ -156,11 +194,43 @@ impl Script {
     }
 
     pub(super) fn replace(&mut self, specs: Vec<ChildSpec>) {
-        if Engine::check(&specs).is_ok() {
+        self.regroup(specs, Vec::new());
+    }
+
+    pub(super) fn regroup(&mut self, specs: Vec<ChildSpec>, groups: Vec<GroupSpec>) {
+        if Engine::check(&specs, &groups).is_ok() {
             self.reporting = reporting(&specs);
             self.specs.clone_from(&specs);
+            self.groups.clone_from(&groups);
         }
-        self.step(Event::Replace { specs });
+        self.step(Event::Replace { specs, groups });
+    }
+
+    /// OTP's `start_child`, refused as OTP refuses it.
+    pub(super) fn add(&mut self, word: &str) -> Result<(), AdminError> {
+        let spec = ChildSpec { backoff: Backoff::None, unstable_max: None, ..spec(word) };
+        self.engine.check_add(&spec)?;
+        if spec.readiness != Readiness::Unreported {
+            self.reporting.insert(spec.id.clone());
+        }
+        self.specs.retain(|known| known.id != spec.id);
+        self.specs.push(spec.clone());
+        self.step(Event::Add { spec: Box::new(spec) });
+        Ok(())
+    }
+
+    /// OTP's `restart_child`, refused as OTP refuses it.
+    pub(super) fn try_once(&mut self, name: &str) -> Result<(), AdminError> {
+        self.engine.check_try(&id(name))?;
+        self.step(Event::Try { id: id(name) });
+        Ok(())
+    }
+
+    /// OTP's `delete_child`, refused as OTP refuses it.
+    pub(super) fn remove(&mut self, name: &str) -> Result<(), AdminError> {
+        self.engine.check_remove(&id(name))?;
+        self.step(Event::Remove { id: id(name) });
+        Ok(())
     }
 
     // --- what happens in the world ---
@@ -175,6 +245,13 @@ impl Script {
         self.alive.remove(&id);
         let error = StartError { message: format!("start {name}: no such file"), hint: None, retry };
         self.step(Event::SpawnFailed { id, incarnation, error });
+    }
+
+    /// A start says that there is nothing to run.
+    pub(super) fn ignores(&mut self, name: &str) {
+        let (id, incarnation) = self.life(name);
+        self.alive.remove(&id);
+        self.step(Event::Ignored { id, incarnation });
     }
 
     pub(super) fn ready(&mut self, name: &str) {
@@ -342,6 +419,7 @@ impl Script {
                 self.reports.push((self.now, report));
                 Vec::new()
             }
+            Effect::Dropped { .. } => Vec::new(),
             Effect::Idle => {
                 assert!(self.alive.is_empty(), "idle with {:?} alive", self.alive);
                 self.calls.push("idle".to_owned());

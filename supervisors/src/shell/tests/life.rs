@@ -5,8 +5,7 @@ use ractor::Actor;
 use super::world::*;
 use crate::engine::{Cause, ChildState, What};
 use crate::reason::{ExitReason, StartError};
-use crate::shell::actor::Message;
-use crate::shell::{Offender, StartContext, Supervisor};
+use crate::shell::{Life, Offender, StartContext, Supervisor};
 use crate::spec::{Backoff, ChildSpec, Condition, Edge, Incarnation, Readiness, Restart, Then};
 
 #[tokio::test(start_paused = true)]
@@ -55,7 +54,7 @@ async fn a_successor_starts_only_when_its_predecessor_is_really_gone() {
     let slow = Worker { stop_takes: Some(seconds(3)), ..Worker::new() };
     let (handle, mut reports) = start(vec![(spec("w"), slow.clone())]).await;
     let ((), took) = measure(async {
-        handle.restart_child(&name("w")).await.unwrap();
+        handle.restart(vec![name("w")]).unwrap();
         started(&mut reports, "w").await;
     })
     .await;
@@ -71,11 +70,11 @@ async fn stale_exits_and_words_of_an_earlier_life_change_nothing() {
     tell(&handle, "w", Order::Fail).await;
     started(&mut reports, "w").await;
     let second = actor(&handle, "w").await;
-    let stale = StartContext::new(name("w"), Incarnation(1), handle.cell().into());
+    let stale = Life::new(name("w"), Incarnation(1), handle.cell().into());
     stale.ready();
-    let gone = |incarnation, actor| Message::Gone { id: name("w"), incarnation: Incarnation(incarnation), actor };
-    handle.cell().send_message(gone(1, first.get_id())).unwrap();
-    handle.cell().send_message(gone(2, first.get_id())).unwrap();
+    stale.gone(first.get_id(), Some(true));
+    let present = Life::new(name("w"), Incarnation(2), handle.cell().into());
+    present.gone(first.get_id(), Some(true));
     let after = info(&handle, "w").await;
     assert_eq!((after.view.state, after.view.incarnation), (ChildState::Running, Some(Incarnation(2))));
     assert_eq!(after.actor.map(|actor| actor.get_id()), Some(second.get_id()));
@@ -122,7 +121,7 @@ async fn the_first_subscriber_misses_nothing_and_a_slow_one_knows_how_much_it_lo
     let mut slow = handle.reports();
     let mut quick = handle.reports();
     for _ in 0..crate::shell::REPORTS_HELD_MAX {
-        handle.restart_child(&name("w")).await.unwrap();
+        handle.restart(vec![name("w")]).unwrap();
         started(&mut quick, "w").await;
     }
     started(&mut slow, "w").await;
@@ -157,11 +156,11 @@ async fn a_start_that_fails_or_panics_is_tried_again_and_leaves_no_actor() {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_an_actor_that_comes_before_the_end_of_its_start_is_known() {
     let hasty = |life, context: StartContext| async move {
-        let cell = crate::shell::Child::start(&Worker::new(), life, context).await?;
+        let cell = crate::shell::Child::start(&Worker::new(), life, context).await?.unwrap();
         cell.send_message(Order::Fail).unwrap();
         gone(&cell).await;
         tokio::time::sleep(seconds(1)).await;
-        Ok(cell)
+        Ok(Some(cell))
     };
     let handle = Supervisor::start(supervisor(vec![]).child(spec("w"), hasty), None).await.unwrap();
     let mut reports = handle.reports();
@@ -185,7 +184,7 @@ async fn an_actor_that_nobody_linked_is_supervised_from_the_end_of_its_start() {
         if life == 1 {
             actor.stop_and_wait(None, None).await.unwrap();
         }
-        Ok(actor.get_cell())
+        Ok(Some(actor.get_cell()))
     };
     let handle = Supervisor::start(supervisor(vec![]).child(spec("w"), unlinked), None).await.unwrap();
     let mut reports = handle.reports();

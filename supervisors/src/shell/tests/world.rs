@@ -9,12 +9,12 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Name;
-use crate::engine::{ChildState, What};
+use crate::engine::{ChildState, Options, What};
 use crate::reason::StartError;
 use crate::shell::{
-    Child, ChildInfo, Reports, StartContext, Supervisor, SupervisorHandle, SupervisorReport, SupervisorSpec,
+    Child, ChildInfo, Life, Reports, StartContext, Supervisor, SupervisorHandle, SupervisorReport, SupervisorSpec,
 };
-use crate::spec::{Backoff, ChildSpec, Incarnation, Intensity};
+use crate::spec::{Backoff, ChildSpec, Incarnation, Intensity, Strategy};
 
 /// Longer than anything a test waits for.
 const NEVER: Duration = Duration::from_secs(100_000);
@@ -45,7 +45,7 @@ pub(super) enum Order {
 }
 
 /// Counts a life, however it ends.
-pub(super) struct Alive(StartContext, Arc<AtomicUsize>);
+pub(super) struct Alive(Life, Arc<AtomicUsize>);
 
 struct WorkerActor(Worker);
 
@@ -71,21 +71,21 @@ impl Worker {
 }
 
 impl Child for Worker {
-    async fn start(&self, _: Incarnation, context: StartContext) -> Result<ActorCell, StartError> {
-        let actor = context.spawn(WorkerActor(self.clone()), context.clone()).await?;
+    async fn start(&self, _: Incarnation, context: StartContext) -> Result<Option<ActorCell>, StartError> {
+        let actor = context.spawn(WorkerActor(self.clone()), context.life().clone()).await?;
         if self.ready_at_once {
             context.ready();
         }
-        Ok(actor.get_cell())
+        Ok(Some(actor.get_cell()))
     }
 }
 
 impl Actor for WorkerActor {
     type Msg = Order;
     type State = Alive;
-    type Arguments = StartContext;
+    type Arguments = Life;
 
-    async fn pre_start(&self, _: ActorRef<Order>, context: StartContext) -> Result<Alive, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<Order>, context: Life) -> Result<Alive, ActorProcessingErr> {
         let alive = self.0.alive.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.alive_max.fetch_max(alive, Ordering::SeqCst);
         let alive = Alive(context, self.0.alive.clone());
@@ -141,7 +141,7 @@ pub(super) fn spec(id: &str) -> ChildSpec {
 }
 
 pub(super) fn supervisor(children: Vec<(ChildSpec, Worker)>) -> SupervisorSpec {
-    let spec = SupervisorSpec::new(name("sup"));
+    let spec = SupervisorSpec::new(name("sup"), Strategy::OneForOne).options(Options::default());
     children.into_iter().fold(spec, |spec, (child, worker)| spec.child(child, worker))
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use envctl_supervisors::engine::Ending;
+
 use super::*;
 
 #[test]
@@ -147,4 +149,121 @@ fn a_changed_configuration_explains_a_restart() {
     let view = UnitView { incarnation: 2, ..unit("api", UnitState::Ready) };
     let line = "restarted at 10:20:03 because its configuration changed";
     story.check(&view, &["api is ready (incarnation 2) since 10:20:31", line]);
+}
+
+#[test]
+fn a_unit_taken_along_over_an_edge_tells_the_edge() {
+    let mut story = Story::default();
+    story.start("db", 1);
+    story.start("api", 1);
+    story.tell(EventKind::UnitExited, "db", 1, &[("signal", json!(9))]);
+    let stopping = story.tell(EventKind::UnitStopping, "api", 1, &[("caused_by", json!("db"))]);
+    stopping.cause = Some("db crashed; edge then = restart took api along".to_owned());
+    story.start("db", 2);
+    story.start("api", 2);
+    let view = UnitView { incarnation: 2, ..unit("api", UnitState::Ready) };
+    let lines = [
+        "api is ready (incarnation 2) since 10:20:31",
+        "restarted at 10:20:06: db crashed; edge then = restart took api along",
+        "db is starting and not ready yet since 10:20:08",
+    ];
+    story.check(&view, &lines);
+}
+
+/// `worker` of group `core` crashes for the second time, and takes `api` along.
+fn together() -> Story {
+    let mut story = Story::default();
+    story.start("api", 1);
+    story.start("worker", 1);
+    story.tell(EventKind::UnitExited, "worker", 1, &[("code", json!(3))]);
+    let budget = [("restart", json!(2)), ("intensity", json!(5)), ("period_ms", json!(30_000))];
+    let group = [("group", json!("core")), ("units", json!(["api", "worker"]))];
+    story.tell(EventKind::UnitRestarting, "worker", 1, &[&budget[..], &group[..1], &[("delay_ms", json!(0))]].concat());
+    let restarting = story.tell(EventKind::GroupRestarting, "worker", 1, &[&budget[..], &group[..]].concat());
+    restarting.message = "group core restarts together (one_for_all): worker crashed".to_owned();
+    let details = [("caused_by", json!("worker")), ("group", json!("core"))];
+    let stopping = story.tell(EventKind::UnitStopping, "api", 1, &details);
+    stopping.cause = Some("group core restarts together (one_for_all): worker crashed".to_owned());
+    story.start("api", 2);
+    story.start("worker", 2);
+    story
+}
+
+#[test]
+fn a_unit_taken_along_by_its_group_tells_the_group_and_its_budget() {
+    let view = UnitView { incarnation: 2, ..unit("api", UnitState::Ready) };
+    let lines = [
+        "api is ready (incarnation 2) since 10:20:31",
+        "restarted at 10:20:08: group core restarts together (one_for_all): worker crashed",
+        "group core had used 2 of 5 restarts in 30 s",
+        "worker is starting and not ready yet since 10:20:12",
+    ];
+    together().check(&view, &lines);
+}
+
+#[test]
+fn a_unit_that_took_its_group_along_tells_that_too() {
+    let view = UnitView { incarnation: 2, ..unit("worker", UnitState::Ready) };
+    let lines = [
+        "worker is ready (incarnation 2) since 10:20:31",
+        "restarted automatically after it ended with exit code 3; \
+         without delay (restart 2 of 5 in 30 s, shared by group core)",
+        "group core restarts together (one_for_all): worker crashed",
+    ];
+    together().check(&view, &lines);
+}
+
+#[test]
+fn a_group_that_was_given_up_is_told_to_each_of_its_members() {
+    let mut story = together();
+    story.tell(EventKind::UnitExited, "worker", 2, &[("code", json!(3))]);
+    let limit = Cause::Intensity { restarts: 5, period: Duration::from_secs(30) };
+    story.tell(EventKind::UnitFailed, "worker", 2, &[("group", json!("core"))]).cause = Some(limit.to_string());
+    let failed = story.tell(EventKind::GroupFailed, "worker", 2, &[("group", json!("core"))]);
+    failed.message = "group core was given up: more than 5 restarts within 30s".to_owned();
+    let cause = Cause::GroupGaveUp { group: name("core"), by: name("worker") };
+    let details = [("group", json!("core")), ("caused_by", json!("worker"))];
+    story.tell(EventKind::UnitFailed, "api", 2, &details).cause = Some(cause.to_string());
+    let lines = [
+        "worker has failed and stays down since 10:20:31",
+        "because group core has no restart left: more than 5 restarts within 30s; its last life ended with exit code 3",
+        "group core was given up: more than 5 restarts within 30s",
+    ];
+    story.check(&unit("worker", UnitState::Failed), &lines);
+    let lines = [
+        "api has failed and stays down since 10:20:31",
+        "group core was given up because of worker",
+        "group core was given up: more than 5 restarts within 30s",
+        "worker has failed since 10:20:14: more than 5 restarts within 30s",
+    ];
+    story.check(&unit("api", UnitState::Failed), &lines);
+}
+
+#[test]
+fn a_unit_that_went_down_with_the_whole_project_tells_who_was_given_up() {
+    let mut story = Story::default();
+    story.start("api", 1);
+    story.start("web", 1);
+    story.tell(EventKind::UnitExited, "api", 1, &[("code", json!(3))]);
+    let limit = Cause::Intensity { restarts: 0, period: Duration::from_secs(30) };
+    story.because(EventKind::UnitFailed, "api", 1, &limit);
+    let ends = "shop ends as a whole: api was given up".to_owned();
+    story.tell(EventKind::ProjectFailed, "api", 1, &[("caused_by", json!("api"))]).message = ends.clone();
+    let cause = Cause::Ending { by: name("api"), why: Box::new(Ending::GaveUp) };
+    let details = [("caused_by", json!("api"))];
+    story.tell(EventKind::UnitStopping, "web", 1, &details).cause = Some(cause.to_string());
+    story.tell(EventKind::UnitStopped, "web", 1, &details).cause = Some(cause.to_string());
+    let lines = [
+        "web is stopped since 10:20:31",
+        "because api was given up, which stops everything",
+        "shop ends as a whole: api was given up",
+        "api has failed since 10:20:06: more than 0 restarts within 30s",
+    ];
+    story.check(&unit("web", UnitState::Stopped), &lines);
+    let lines = [
+        "api has failed and stays down since 10:20:31",
+        "because more than 0 restarts within 30s; its last life ended with exit code 3",
+        &ends,
+    ];
+    story.check(&unit("api", UnitState::Failed), &lines);
 }

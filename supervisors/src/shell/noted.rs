@@ -1,0 +1,132 @@
+//! A child's actor with a note of how it fares: that it has begun, how it ended, and when nothing of it is left.
+//!
+//! The note is part of the actor's own value, after the actor, so that it speaks last: when it is dropped, the actor's
+//! handler has been, its children are killed and its state is with the supervisor.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::FutureExt as _;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use super::child::Life;
+use crate::reason::StartError;
+
+/// The actor of a child.
+pub(super) struct Noted<A> {
+    actor: A,
+    note: Note,
+}
+
+struct Note {
+    life: Life,
+    /// Whether it tells of its own beginning; else the task that started it does.
+    is_reporting: bool,
+    /// Set when its `pre_start` succeeded.
+    begun: OnceLock<ActorId>,
+    /// It ended by its own `post_stop`, which a killed one never reaches.
+    is_graceful: AtomicBool,
+}
+
+// === impl Noted ===
+
+impl<A> Noted<A> {
+    /// Tells of its beginning itself.
+    pub(super) fn reporting(actor: A, life: Life) -> Self {
+        Self { actor, note: Note::new(life, true) }
+    }
+
+    /// Is told of by the task that starts it.
+    pub(super) fn silent(actor: A, life: Life) -> Self {
+        Self { actor, note: Note::new(life, false) }
+    }
+}
+
+impl<A: Actor> Actor for Noted<A> {
+    type Msg = A::Msg;
+    type State = A::State;
+    type Arguments = A::Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<A::Msg>,
+        arguments: A::Arguments,
+    ) -> Result<A::State, ActorProcessingErr> {
+        let id = myself.get_id();
+        let started = AssertUnwindSafe(self.actor.pre_start(myself, arguments)).catch_unwind().await;
+        let started = started.unwrap_or_else(|panic| Err(panic_text(&*panic).into()));
+        match &started {
+            Ok(_) => self.note.begin(id),
+            Err(error) => self.note.fail(format!("start the actor: {error}")),
+        }
+        started
+    }
+
+    async fn post_start(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        self.actor.post_start(myself, state).await
+    }
+
+    async fn post_stop(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        self.actor.post_stop(myself, state).await?;
+        self.note.is_graceful.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<A::Msg>,
+        message: A::Msg,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.actor.handle(myself, message, state).await
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<A::Msg>,
+        event: SupervisionEvent,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.actor.handle_supervisor_evt(myself, event, state).await
+    }
+}
+
+// === impl Note ===
+
+impl Note {
+    fn new(life: Life, is_reporting: bool) -> Self {
+        Self { life, is_reporting, begun: OnceLock::new(), is_graceful: AtomicBool::new(false) }
+    }
+
+    fn begin(&self, actor: ActorId) {
+        // A `pre_start` runs once.
+        let _ = self.begun.set(actor);
+        if self.is_reporting {
+            self.life.begun();
+        }
+    }
+
+    fn fail(&self, message: String) {
+        if self.is_reporting {
+            self.life.not_begun(StartError { message, hint: None, retry: true });
+        }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        match self.begun.get() {
+            Some(&actor) => self.life.gone(actor, Some(self.is_graceful.load(Ordering::Acquire))),
+            // Told twice if its `pre_start` failed; what is told second is of a life that is known to be over.
+            None => self.fail("finish the start: the actor was killed".to_owned()),
+        }
+    }
+}
+
+/// What a panic says.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a panic: {}", text.unwrap_or("no text"))
+}
