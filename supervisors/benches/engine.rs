@@ -170,9 +170,9 @@ impl World {
 /// What becomes of an effect. Timers never come due: nothing takes that long here.
 fn answer(effect: Effect) -> Option<Event> {
     match effect {
-        Effect::Spawn { id, incarnation } => Some(Event::Spawned { id, incarnation }),
-        Effect::Stop { id, incarnation } => Some(ended(id, incarnation, ExitReason::Normal)),
-        Effect::Kill { id, incarnation } => Some(ended(id, incarnation, ExitReason::Killed)),
+        Effect::Spawn { id, incarnation, .. } => Some(Event::Spawned { id, incarnation }),
+        Effect::Stop { id, incarnation, .. } => Some(ended(id, incarnation, ExitReason::Normal)),
+        Effect::Kill { id, incarnation, .. } => Some(ended(id, incarnation, ExitReason::Killed)),
         Effect::Arm { .. } | Effect::Cancel { .. } | Effect::Dropped { .. } | Effect::Report(_) | Effect::Idle => None,
     }
 }

@@ -346,6 +346,11 @@ impl ChildSpec {
     pub fn otp(id: ChildId) -> Self {
         Self { backoff: Backoff::None, unstable_max: None, ..Self::new(id) }
     }
+
+    /// A supervisor below, with OTP's defaults: permanent, and all the time in the world to stop its own children.
+    pub fn supervisor(id: ChildId) -> Self {
+        Self { child_type: ChildType::Supervisor, shutdown: Shutdown::Infinity, ..Self::otp(id) }
+    }
 }
 
 impl std::fmt::Display for Incarnation {

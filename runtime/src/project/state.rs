@@ -378,12 +378,12 @@ impl Project {
 
     async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Spawn { id, incarnation } => {
+            Effect::Spawn { id, incarnation, .. } => {
                 let error = self.spawn_unit(&id, incarnation, Begin::Spawn).await.err()?;
                 return Some(Event::SpawnFailed { id, incarnation, error });
             }
-            Effect::Stop { id, incarnation } => self.tell(&id, incarnation, UnitMessage::Stop),
-            Effect::Kill { id, incarnation } => self.tell(&id, incarnation, UnitMessage::Kill),
+            Effect::Stop { id, incarnation, .. } => self.tell(&id, incarnation, UnitMessage::Stop),
+            Effect::Kill { id, incarnation, .. } => self.tell(&id, incarnation, UnitMessage::Kill),
             Effect::Arm { key, at } => self.arm(key, at),
             Effect::Cancel { key } => {
                 if let Some(timer) = self.timers.remove(&key) {

@@ -32,6 +32,9 @@
 //! period (compare `restart_first_p50` with `restart_p50`), and its `start_link` costs more the more lies in the
 //! supervisor's mailbox, which in `restarts_per_second_N` are the ends of all other children.
 //!
+//! The allocator of the system governs the figures of both subjects in Rust: actors are made on one thread and dropped on
+//! another. `cargo run --release --features measure-mimalloc …` tells what they cost without that.
+//!
 //! Memory is what is resident: what an allocator holds back for later counts. What OTP is made to do stands in
 //! `measure.erl`, what ractor is in `bare.rs`; `ours.rs` has all that touches our shell.
 
@@ -49,6 +52,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use plan::{Flavour, Plan, Run, Subject};
+
+/// With `--features measure-mimalloc`, for the subjects in Rust.
+#[cfg(feature = "measure-mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit status of a run that has reached its limit; `timeout` of the coreutils has the same.
 const LIMIT_REACHED: i32 = 124;

@@ -1,8 +1,9 @@
 //! OTP's calls on single children: adding, starting once, forgetting, and what is wrong with a call.
 
 use super::child::{Birth, Child, Link, State, Trial};
+use super::event::Time;
 use super::order::{SpecError, check_edge, check_significant, unknown};
-use super::table::Key;
+use super::table::{ChildKey, Key};
 use super::{Cause, Desired, Effect, Engine, What};
 use crate::spec::{ChildId, ChildSpec, Ended};
 
@@ -102,13 +103,26 @@ impl Engine {
     // --- events ---
 
     pub(super) fn add(&mut self, spec: ChildSpec) {
-        if self.ending.is_some() || self.check_add(&spec).is_err() {
-            return;
+        if self.ending.is_none() && self.check_add(&spec).is_ok() {
+            self.add_checked(spec);
         }
+    }
+
+    /// [`super::Event::Add`] for who wants to know what is wrong, or the key.
+    pub fn step_add(&mut self, now: Time, spec: ChildSpec, effects: &mut Vec<Effect>) -> Result<ChildKey, AdminError> {
+        self.check_add(&spec)?;
+        self.begin_step(now, effects);
+        let key = self.add_checked(spec);
+        self.end_step(effects);
+        Ok(key)
+    }
+
+    fn add_checked(&mut self, spec: ChildSpec) -> Key {
         let at = self.insert_last(spec);
         self.children[at].desired = Desired::Up;
         self.children[at].trial = Some(Trial::Drop);
         self.pend(at, Birth::Start);
+        at
     }
 
     /// One more child after the others: nothing needs it yet, so the order of the others stays.
@@ -182,7 +196,7 @@ impl Engine {
         }
         self.groups.remove(self.children[at].seat);
         let Some(child) = self.children.remove(at) else { return };
-        self.effect(Effect::Dropped { id: child.spec.id.clone() });
+        self.effect(Effect::Dropped { id: child.spec.id.clone(), key: at });
         self.retire(child);
     }
 

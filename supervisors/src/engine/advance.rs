@@ -77,7 +77,7 @@ impl Engine {
 
     fn ask_to_stop(&mut self, at: Key, incarnation: Incarnation) {
         self.report_state(at, What::Stopping);
-        self.effect(Effect::Stop { id: self.id(at), incarnation });
+        self.effect(Effect::Stop { id: self.id(at), key: at, incarnation });
     }
 
     /// Ends a stopping life at once. It is never assumed to be dead before its exit is told.
@@ -89,7 +89,7 @@ impl Engine {
             }
             self.cancel_timers(at);
             self.report_state(at, What::Killing);
-            self.effect(Effect::Kill { id: self.id(at), incarnation });
+            self.effect(Effect::Kill { id: self.id(at), key: at, incarnation });
         }
     }
 
@@ -155,7 +155,7 @@ impl Engine {
         };
         self.enter(at, State::Starting(Life::new(incarnation)));
         self.report_state(at, what);
-        self.effect(Effect::Spawn { id: self.id(at), incarnation });
+        self.effect(Effect::Spawn { id: self.id(at), key: at, incarnation });
     }
 
     /// What a pending child waits for: needs whose condition does not hold, those that come up before it, and lives that

@@ -144,7 +144,7 @@ pub(super) enum Next {
     /// Another one.
     Again(Birth),
     /// It counts as a crash.
-    Crash(Cause),
+    Crash(Box<Cause>),
     /// It has failed with its group.
     Fail,
     /// Nothing.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::report::Report;
+use super::table::ChildKey;
 use crate::reason::{ExitReason, StartError};
 use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec, Incarnation};
 
@@ -166,6 +167,25 @@ pub enum Event {
     },
 }
 
+/// What happens to a life: the events of lives, for [`super::Engine::step_life`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LifeEvent {
+    /// [`Event::Spawned`].
+    Spawned,
+    /// [`Event::SpawnFailed`].
+    SpawnFailed(StartError),
+    /// [`Event::Ignored`].
+    Ignored,
+    /// [`Event::Ready`].
+    Ready,
+    /// [`Event::Unready`], and what was seen.
+    Unready(String),
+    /// [`Event::LivenessLost`], and what was seen.
+    LivenessLost(String),
+    /// [`Event::Exited`].
+    Exited(ExitReason),
+}
+
 /// Where a child that is wanted up has come to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
@@ -182,6 +202,8 @@ pub enum Effect {
     Spawn {
         /// The child.
         id: ChildId,
+        /// The child again, for [`super::Engine::step_life`].
+        key: ChildKey,
         /// Its new life.
         incarnation: Incarnation,
     },
@@ -189,6 +211,8 @@ pub enum Effect {
     Stop {
         /// The child.
         id: ChildId,
+        /// The child again.
+        key: ChildKey,
         /// Its life.
         incarnation: Incarnation,
     },
@@ -196,6 +220,8 @@ pub enum Effect {
     Kill {
         /// The child.
         id: ChildId,
+        /// The child again.
+        key: ChildKey,
         /// Its life.
         incarnation: Incarnation,
     },
@@ -215,9 +241,11 @@ pub enum Effect {
     Dropped {
         /// The child.
         id: ChildId,
+        /// The child again.
+        key: ChildKey,
     },
     /// Tell whoever listens.
-    Report(Report),
+    Report(Box<Report>),
     /// Nothing is alive any more and nothing can come up without a new event from outside.
     Idle,
 }

@@ -5,6 +5,7 @@
 //! is asked to end when its turn has come in each.
 
 use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 
 use super::child::{Leaving, Next, Pending, State};
 use super::strategy::{self, Follower, Loss};
@@ -17,7 +18,7 @@ pub(super) type FallId = u64;
 /// A fall under way.
 #[derive(Debug, Default)]
 pub(super) struct Fall {
-    nodes: IndexMap<Key, Node>,
+    nodes: IndexMap<Key, Node, FxBuildHasher>,
     /// Members whose lives are not over.
     open: usize,
     /// Children whose next lives wait for the end of all.
@@ -239,6 +240,7 @@ impl Engine {
             (State::Pending(_) | State::Backoff { .. }, Next::Fail) => self.fail(at, cause),
             (State::Backoff { .. } | State::Stopped | State::Done | State::Failed, Next::Again(birth)) => {
                 self.children[at].cause = Some(cause);
+                self.children[at].desired = Desired::Up;
                 self.enter(at, State::Pending(Pending::new(birth)));
             }
             (State::Pending(_), Next::Again(_) | Next::Crash(_))
@@ -250,6 +252,6 @@ impl Engine {
 
     /// Ends a life that has failed; its end is judged as a crash.
     pub(super) fn condemn(&mut self, at: Key, cause: Cause) {
-        self.leave(at, Next::Crash(cause.clone()), cause);
+        self.leave(at, Next::Crash(Box::new(cause.clone())), cause);
     }
 }

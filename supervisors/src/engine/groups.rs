@@ -109,9 +109,9 @@ impl<K: Copy + Eq> Groups<K> {
     /// Children without a group and groups without a parent are the supervisor's own members: a child where it stands, a
     /// group where its first child stands.
     fn seat_the_rest(&mut self, seats: &mut [Option<Seat>], key: impl Fn(usize) -> K) {
-        for at in 0..seats.len() {
+        for (at, seat) in seats.iter_mut().enumerate() {
             let position = at as u64;
-            match seats[at] {
+            match seat {
                 Some(seat) => {
                     let top = self.top(seat.group);
                     if self.all[top].parent.is_none() {
@@ -120,7 +120,7 @@ impl<K: Copy + Eq> Groups<K> {
                 }
                 None => {
                     self.all[ROOT].members.insert(position, Member::Child(key(at)));
-                    seats[at] = Some(Seat { group: ROOT, position });
+                    *seat = Some(Seat { group: ROOT, position });
                 }
             }
         }

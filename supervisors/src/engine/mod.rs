@@ -70,12 +70,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::mem;
 
 pub use admin::{AdminError, OtpState};
-pub use event::{Effect, Event, Rest, Time, TimerKey, TimerKind};
+pub use event::{Effect, Event, LifeEvent, Rest, Time, TimerKey, TimerKind};
 pub use order::SpecError;
 pub use report::{Cause, Ending, How, Limit, Report, What};
+pub use table::ChildKey;
 pub use view::{ChildState, ChildView, Desired, GroupView};
 
-use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec};
+use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec, Incarnation};
 use advance::Work;
 use batch::{Batch, BatchId};
 use child::{Child, State};
@@ -129,6 +130,8 @@ pub struct Engine {
     retired_highest: u32,
     was_started: bool,
     was_idle: bool,
+    /// Nobody wants reports.
+    is_silent: bool,
     ending: Option<(ChildId, Ending)>,
     effects: Vec<Effect>,
 }
@@ -167,6 +170,7 @@ impl Engine {
             retired_highest: 0,
             was_started: false,
             was_idle: true,
+            is_silent: false,
             ending: None,
             effects: Vec::new(),
         };
@@ -191,18 +195,63 @@ impl Engine {
 
     /// Takes in one event and says what is to be done about it. Time never runs backwards: an earlier `now` is the last.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Effect> {
-        self.now = self.now.max(now);
+        let mut effects = Vec::new();
+        self.step_into(now, event, &mut effects);
+        effects
+    }
+
+    /// [`Self::step`] for who keeps the memory of earlier effects; what is in `effects` stays before the new ones.
+    pub fn step_into(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        self.begin_step(now, effects);
         self.handle(event);
+        self.end_step(effects);
+    }
+
+    /// [`Self::step_into`] of an event of a life, for who holds keys: no name is looked up.
+    pub fn step_life(
+        &mut self,
+        now: Time,
+        key: ChildKey,
+        incarnation: Incarnation,
+        event: LifeEvent,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.begin_step(now, effects);
+        self.handle_life(key, incarnation, event);
+        self.end_step(effects);
+    }
+
+    fn begin_step(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        mem::swap(&mut self.effects, effects);
+    }
+
+    fn end_step(&mut self, effects: &mut Vec<Effect>) {
         self.begin_stops();
         self.drop_ended();
         self.start_pending();
         self.tell_idle();
-        mem::take(&mut self.effects)
+        mem::swap(&mut self.effects, effects);
     }
 
     /// Every child, in the order of the specs.
     pub fn children(&self) -> impl Iterator<Item = ChildView> {
         self.children.iter().map(|(at, _)| self.view(at))
+    }
+
+    /// The child of a key.
+    pub fn child_of(&self, key: ChildKey) -> Option<ChildView> {
+        self.children.get(key).map(|_| self.view(key))
+    }
+
+    /// Whether reports are wanted from now on, as they are at first. Nothing else depends on it.
+    pub fn set_reporting(&mut self, is_wanted: bool) {
+        self.is_silent = !is_wanted;
+    }
+
+    /// The key of a child.
+    pub fn key(&self, id: &str) -> Option<ChildKey> {
+        self.children.find(id)
     }
 
     /// One child.
@@ -264,15 +313,20 @@ impl Engine {
     }
 
     fn report(&mut self, at: Key, what: What, cause: Option<Cause>) {
+        if self.is_silent {
+            return;
+        }
         let child = &self.children[at];
         let report = Report { id: child.spec.id.clone(), incarnation: child.incarnation(), what, cause };
-        self.effects.push(Effect::Report(report));
+        self.effects.push(Effect::Report(Box::new(report)));
     }
 
     /// Reports with the cause of the child's state.
     fn report_state(&mut self, at: Key, what: What) {
-        let cause = self.children[at].cause.clone();
-        self.report(at, what, cause);
+        if !self.is_silent {
+            let cause = self.children[at].cause.clone();
+            self.report(at, what, cause);
+        }
     }
 
     /// Enters a state. Timers belong to the state that is left.

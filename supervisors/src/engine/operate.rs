@@ -17,8 +17,7 @@ impl Engine {
         let named = self.named(ids);
         let mut wanted: BTreeSet<Key> = if ids.is_empty() { self.present().collect() } else { named.clone() };
         if with_needs {
-            let needs: Vec<_> = wanted.iter().flat_map(|&at| self.all_needs(at)).collect();
-            wanted.extend(needs);
+            wanted.extend(self.all_needs(wanted.iter().copied()));
         }
         let again: Vec<_> =
             wanted.iter().map(|&at| (at, named.contains(&at) || self.is_missed_ready(at, &wanted))).collect();

@@ -4,9 +4,9 @@ use super::child::{Life, Next, Pending, State, Trial};
 use super::strategy::Loss;
 use super::table::Key;
 use super::verdict::Failure;
-use super::{Cause, Ending, Engine, Event, How, TimerKey, TimerKind, What};
+use super::{Cause, Ending, Engine, Event, How, LifeEvent, TimerKey, TimerKind, What};
 use crate::reason::{ExitReason, StartError};
-use crate::spec::{ChildId, Ended, Incarnation, Readiness, Restart};
+use crate::spec::{Backoff, ChildId, Ended, Incarnation, Readiness, Restart, Rules};
 
 // === impl Engine ===
 
@@ -25,30 +25,39 @@ impl Engine {
             Event::Add { spec } => self.add(*spec),
             Event::Try { id } => self.try_once(&id),
             Event::Remove { id } => self.remove(&id),
-            Event::Ignored { id, incarnation } => self.of_life(&id, incarnation, Self::ignored),
             Event::Timer(key) => self.timer(&key),
-            Event::Spawned { id, incarnation } => self.of_life(&id, incarnation, Self::spawned),
-            Event::SpawnFailed { id, incarnation, error } => {
-                self.of_life(&id, incarnation, |engine, at| engine.spawn_failed(at, error));
-            }
-            Event::Ready { id, incarnation } => self.of_life(&id, incarnation, Self::ready),
-            Event::Unready { id, incarnation, detail } => {
-                self.of_life(&id, incarnation, |engine, at| engine.unready(at, detail));
-            }
+            Event::Ignored { id, incarnation } => self.of(&id, incarnation, LifeEvent::Ignored),
+            Event::Spawned { id, incarnation } => self.of(&id, incarnation, LifeEvent::Spawned),
+            Event::SpawnFailed { id, incarnation, error } => self.of(&id, incarnation, LifeEvent::SpawnFailed(error)),
+            Event::Ready { id, incarnation } => self.of(&id, incarnation, LifeEvent::Ready),
+            Event::Unready { id, incarnation, detail } => self.of(&id, incarnation, LifeEvent::Unready(detail)),
             Event::LivenessLost { id, incarnation, detail } => {
-                self.of_life(&id, incarnation, |engine, at| engine.liveness_lost(at, detail));
+                self.of(&id, incarnation, LifeEvent::LivenessLost(detail));
             }
-            Event::Exited { id, incarnation, reason } => {
-                self.of_life(&id, incarnation, |engine, at| engine.exited(at, reason));
-            }
+            Event::Exited { id, incarnation, reason } => self.of(&id, incarnation, LifeEvent::Exited(reason)),
         }
     }
 
-    /// Passes on an event of a life, if that is the child's present one.
-    fn of_life(&mut self, id: &ChildId, incarnation: Incarnation, handle: impl FnOnce(&mut Self, Key)) {
-        let Some(at) = self.children.find(id.as_str()) else { return };
-        if self.children[at].life().is_some_and(|life| life.incarnation == incarnation) {
-            handle(self, at);
+    fn of(&mut self, id: &ChildId, incarnation: Incarnation, event: LifeEvent) {
+        if let Some(at) = self.children.find(id.as_str()) {
+            self.handle_life(at, incarnation, event);
+        }
+    }
+
+    /// Takes in an event of a life, if that is the child's present one.
+    pub(super) fn handle_life(&mut self, at: Key, incarnation: Incarnation, event: LifeEvent) {
+        let life = self.children.get(at).and_then(|child| child.life());
+        if life.is_none_or(|life| life.incarnation != incarnation) {
+            return;
+        }
+        match event {
+            LifeEvent::Spawned => self.spawned(at),
+            LifeEvent::SpawnFailed(error) => self.spawn_failed(at, error),
+            LifeEvent::Ignored => self.ignored(at),
+            LifeEvent::Ready => self.ready(at),
+            LifeEvent::Unready(detail) => self.unready(at, detail),
+            LifeEvent::LivenessLost(detail) => self.liveness_lost(at, detail),
+            LifeEvent::Exited(reason) => self.exited(at, reason),
         }
     }
 
@@ -66,7 +75,8 @@ impl Engine {
 
     fn spawn_failed(&mut self, at: Key, error: StartError) {
         let State::Starting(life) = self.children[at].state.clone() else { return };
-        let retry = error.retry;
+        // OTP knows no start that cannot help.
+        let retry = error.retry || self.options.flags.rules == Rules::Otp;
         let cause = Cause::StartError(error.clone());
         self.report(at, What::StartFailed { error: error.clone() }, None);
         self.leave_falls(at);
@@ -154,13 +164,14 @@ impl Engine {
     fn exited(&mut self, at: Key, reason: ExitReason) {
         let Some(life) = self.children[at].life().cloned() else { return };
         let expected = life.leaving.is_some();
+        self.children[at].trial = None;
         self.children[at].last_exit = Some(reason.clone());
         self.report(at, What::Exited { reason: reason.clone(), expected }, None);
         self.leave_falls(at);
         match life.leaving.map(|leaving| leaving.next) {
             Some(Next::Down) => self.down(at),
             Some(Next::Again(birth)) => self.enter(at, State::Pending(Pending::new(birth))),
-            Some(Next::Crash(cause)) => self.crashed(at, cause, life.stable),
+            Some(Next::Crash(cause)) => self.crashed(at, *cause, life.stable),
             Some(Next::Fail) => self.fail_with_group(at),
             None => self.judge(at, reason, life.stable),
         }
@@ -234,12 +245,18 @@ impl Engine {
     pub(super) fn arm_life(&mut self, at: Key) {
         let child = &self.children[at];
         let stable_at = self.now.saturating_add(child.spec.stable_after);
+        // Nothing depends on the stability of what is restarted without a delay.
+        let counts_stability = child.spec.backoff != Backoff::None;
         match (&child.state, child.spec.readiness) {
             (State::Running(Life { leaving: None, was_ready: false, .. }), Readiness::Within(within)) => {
                 self.arm(at, TimerKind::Ready, self.now.saturating_add(within));
             }
             (State::Running(Life { leaving: None, .. }), Readiness::Unreported)
-            | (State::Ready(Life { leaving: None, .. }), _) => self.arm(at, TimerKind::Stable, stable_at),
+            | (State::Ready(Life { leaving: None, .. }), _)
+                if counts_stability =>
+            {
+                self.arm(at, TimerKind::Stable, stable_at);
+            }
             (State::Running(_) | State::Ready(_), _)
             | (State::Pending(_) | State::Starting(_) | State::Stopping(_), _)
             | (State::Backoff { .. } | State::Stopped | State::Done | State::Failed, _) => {}

@@ -123,9 +123,9 @@ impl Engine {
         found
     }
 
-    /// Everything that a child needs, however far away.
-    pub(super) fn all_needs(&self, at: Key) -> BTreeSet<Key> {
-        let (mut seen, mut todo) = (BTreeSet::new(), vec![at]);
+    /// Everything that these children need, however far away.
+    pub(super) fn all_needs(&self, of: impl IntoIterator<Item = Key>) -> BTreeSet<Key> {
+        let (mut seen, mut todo) = (BTreeSet::new(), of.into_iter().collect::<Vec<_>>());
         while let Some(at) = todo.pop() {
             todo.extend(self.children[at].needs.iter().map(|link| link.to).filter(|&to| seen.insert(to)));
         }

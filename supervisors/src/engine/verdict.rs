@@ -310,12 +310,17 @@ impl Engine {
             && match self.options.flags.auto_shutdown {
                 AutoShutdown::Never => false,
                 AutoShutdown::AnySignificant => true,
-                AutoShutdown::AllSignificant => {
-                    !self.children.iter().any(|(_, child)| child.spec.significant && child.is_active())
-                }
+                AutoShutdown::AllSignificant => !self.children.iter().any(|(at, _)| self.is_significant_alive(at)),
             };
         if is_due {
             self.end_because_of(at, Ending::AutoShutdown);
         }
+    }
+
+    /// Whether a significant child lives, or is about to.
+    fn is_significant_alive(&self, at: Key) -> bool {
+        let child = &self.children[at];
+        let is_coming = matches!(child.state, State::Pending(_)) && !self.is_stalled(at);
+        child.spec.significant && (child.is_active() || is_coming)
     }
 }

@@ -3,23 +3,23 @@
 //! Messages come from its handles, from the tasks it started (starts, watchers, the alarm), from its children, and from a
 //! supervisor above it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
-use tokio::sync::broadcast::Sender;
+use rustc_hash::FxHashMap;
 
 use super::Children;
-use super::child::ErasedChild;
+use super::child::{ErasedChild, LifeKey};
 use super::ends::{End, Ended};
 use super::handle::{Answer, ChildInfo, Counts, Outcome};
-use super::reports::SupervisorReport;
+use super::replies::BeginReply;
+use super::reports::Outlet;
 use super::state::{FirstStart, Shell};
 use crate::Name;
 use crate::engine::{Engine, Event};
 use crate::reason::StartError;
-use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec, Incarnation};
+use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec};
 
 /// The actor.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(super) struct Arguments {
     pub(super) name: Name,
     /// Of the same children, all down.
     pub(super) engine: Engine,
-    pub(super) children: HashMap<ChildId, Arc<dyn ErasedChild>>,
-    pub(super) reports: Sender<SupervisorReport>,
+    pub(super) children: FxHashMap<ChildId, Arc<dyn ErasedChild>>,
+    pub(super) outlet: Outlet,
     /// Told when all have been started for the first time, or that this failed.
     pub(super) first: Option<FirstStart>,
     pub(super) ended: Ended,
@@ -40,22 +40,20 @@ pub(super) struct Arguments {
 /// What it is told.
 pub(super) enum Message {
     /// A start has succeeded.
-    Begun { id: ChildId, incarnation: Incarnation, started: Option<Started> },
+    Begun { life: LifeKey, started: Started },
     /// A start has failed.
-    NotBegun { id: ChildId, incarnation: Incarnation, error: Box<StartError> },
+    NotBegun { life: LifeKey, error: Box<StartError> },
     /// A start says that there is nothing to run.
-    Ignored { id: ChildId, incarnation: Incarnation },
+    Ignored { life: LifeKey },
     /// A life speaks of itself.
-    Said { id: ChildId, incarnation: Incarnation, word: Word },
+    Said { life: LifeKey, word: Word },
     /// The actor of a life is really gone.
-    Gone { id: ChildId, incarnation: Incarnation, actor: ActorId, is_graceful: Option<bool> },
+    Gone { life: LifeKey, actor: ActorId, is_graceful: Option<bool> },
     /// Timers may be due.
     Alarm,
     /// Something of the engine's is asked for.
     Ask(Event),
-    /// Add a child and start it.
-    StartChild(Box<ChildSpec>, Arc<dyn ErasedChild>, Answer<Option<ActorCell>>),
-    /// The same for many.
+    /// Add children and start them.
     StartChildren(Vec<NewChild>),
     /// Stop a child; answered when it is gone.
     TerminateChild(ChildId, Answer<()>),
@@ -74,7 +72,7 @@ pub(super) enum Message {
     /// Take new specs, or flags.
     Replace(Box<Replacement>, Answer<()>),
     /// Stop everything, then end.
-    Shutdown { deadline: Option<Duration>, reply: Option<RpcReplyPort<Vec<Outcome>>> },
+    Shutdown { deadline: Option<Duration>, reply: Option<RpcReplyPort<Arc<Vec<Outcome>>>> },
     /// A deadline of a shutdown has passed.
     Overdue,
     /// Fail in the handler.
@@ -83,7 +81,11 @@ pub(super) enum Message {
 }
 
 /// A child to be added, and who waits for it.
-pub(super) type NewChild = (Box<ChildSpec>, Arc<dyn ErasedChild>, Answer<Option<ActorCell>>);
+pub(super) struct NewChild {
+    pub(super) spec: ChildSpec,
+    pub(super) child: Arc<dyn ErasedChild>,
+    pub(super) reply: BeginReply,
+}
 
 /// New specs and flags for a running supervisor.
 pub(super) struct Replacement {
@@ -135,16 +137,15 @@ impl Actor for SupervisorActor {
     ) -> Result<(), ActorProcessingErr> {
         // Whoever asked may be gone: an answer that nobody takes is no error.
         match message {
-            Message::Begun { id, incarnation, started } => shell.begun(id, incarnation, started),
-            Message::NotBegun { id, incarnation, error } => shell.not_begun(id, incarnation, *error),
-            Message::Ignored { id, incarnation } => shell.ignored(id, incarnation),
-            Message::Said { id, incarnation, word } => shell.said(id, incarnation, word),
-            Message::Gone { id, incarnation, actor, is_graceful } => shell.gone(id, incarnation, actor, is_graceful),
+            Message::Begun { life, started } => shell.begun(life, started),
+            Message::NotBegun { life, error } => shell.not_begun(life, *error),
+            Message::Ignored { life } => shell.ignored(life),
+            Message::Said { life, word } => shell.said(life, word),
+            Message::Gone { life, actor, is_graceful } => shell.gone(life, actor, is_graceful),
             Message::Alarm => shell.alarm(),
-            Message::Ask(event) => shell.step(event),
-            Message::StartChild(spec, child, reply) => shell.start_child(spec, child, reply),
+            Message::Ask(event) => shell.ask(event),
             Message::StartChildren(children) => {
-                children.into_iter().for_each(|(spec, child, reply)| shell.start_child(spec, child, reply));
+                children.into_iter().for_each(|child| shell.start_child(child));
             }
             Message::TerminateChild(id, reply) => shell.terminate_child(id, reply),
             Message::RestartChild(id, reply) => shell.restart_child(id, reply),
@@ -169,9 +170,12 @@ impl Actor for SupervisorActor {
         event: SupervisionEvent,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some((cell, end)) = End::of(event) {
-            shell.ended(&cell, end);
+        match End::of(event) {
+            Ok((cell, end)) => shell.ended(&cell, end),
+            Err(Some(cell)) => shell.actor_started(&cell),
+            Err(None) => {}
         }
+        shell.settle();
         Ok(())
     }
 }

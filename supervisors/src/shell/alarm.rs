@@ -1,8 +1,9 @@
 //! All timers of a supervisor: one sleeping task, for the one that comes due first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use ractor::ActorRef;
+use rustc_hash::FxHashMap;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
@@ -14,7 +15,7 @@ use crate::engine::{Time, TimerKey};
 pub(super) struct Alarm {
     due: BTreeMap<(Time, u64), TimerKey>,
     /// When each armed timer is due, by its generation.
-    times: HashMap<u64, Time>,
+    times: FxHashMap<u64, Time>,
     sleeper: Option<(Time, AbortHandle)>,
 }
 

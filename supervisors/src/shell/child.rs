@@ -4,12 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorCell, ActorId, ActorRef, ActorRuntime, SpawnErr};
 
 use super::actor::{Message, Word};
-use super::noted::Noted;
+use super::noted::{Noted, tells_gone};
+use crate::engine::ChildKey;
 use crate::reason::StartError;
 use crate::spec::{ChildId, Incarnation};
 
@@ -38,12 +40,21 @@ pub(super) trait ErasedChild: Send + Sync + 'static {
 
 /// The start of a life, begun.
 pub(super) enum Begin {
-    /// The actor is on its way and will report itself.
-    Actor(ActorCell),
+    /// The actor is on its way and will report itself; also when nothing of it is left?
+    Actor(ActorCell, GoneBy),
     /// This has to be run to its end.
     Task(BoxedStart, StartContext),
     /// It has failed.
     Failed(StartError),
+}
+
+/// How it is known that nothing of an actor is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GoneBy {
+    /// It says so last of all, or a watcher does.
+    Message,
+    /// Ractor's word of its end is enough: there is nothing to drop after it.
+    Event,
 }
 
 /// A start under way.
@@ -53,8 +64,17 @@ pub(super) type BoxedStart = Pin<Box<dyn Future<Output = Result<Option<ActorCell
 #[derive(Clone)]
 pub struct Life {
     id: ChildId,
-    incarnation: Incarnation,
+    key: LifeKey,
     supervisor: ActorRef<Message>,
+    /// The child's last life that ended by its own `post_stop`, which a killed one never reaches.
+    graceful: Arc<AtomicU32>,
+}
+
+/// One life of one child, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LifeKey {
+    pub(super) child: ChildKey,
+    pub(super) incarnation: Incarnation,
 }
 
 /// What the start of a life is given by its supervisor.
@@ -91,7 +111,7 @@ impl<C: Child> ErasedChild for Starter<C> {
     fn begin(self: Arc<Self>, life: Life) -> Begin {
         let context = StartContext { life, born: Arc::new(Mutex::new(Some(Vec::new()))) };
         let given = context.clone();
-        Begin::Task(Box::pin(async move { self.0.start(given.incarnation, given).await }), context)
+        Begin::Task(Box::pin(async move { self.0.start(given.incarnation(), given).await }), context)
     }
 }
 
@@ -105,7 +125,10 @@ where
         let supervisor = life.supervisor.get_cell();
         match ActorRuntime::spawn_linked_instant(None, Noted::reporting(actor, life), arguments, supervisor) {
             // The handle only tells what the actor reports itself.
-            Ok((actor, _)) => Begin::Actor(actor.get_cell()),
+            Ok((actor, _)) => {
+                let gone_by = if tells_gone::<A>() { GoneBy::Message } else { GoneBy::Event };
+                Begin::Actor(actor.get_cell(), gone_by)
+            }
             Err(error) => Begin::Failed(start_error(&error)),
         }
     }
@@ -114,8 +137,8 @@ where
 // === impl Life ===
 
 impl Life {
-    pub(super) fn new(id: ChildId, incarnation: Incarnation, supervisor: ActorRef<Message>) -> Self {
-        Self { id, incarnation, supervisor }
+    pub(super) fn new(id: ChildId, key: LifeKey, supervisor: ActorRef<Message>, graceful: Arc<AtomicU32>) -> Self {
+        Self { id, key, supervisor, graceful }
     }
 
     /// The child.
@@ -125,7 +148,11 @@ impl Life {
 
     /// Which of its lives.
     pub fn incarnation(&self) -> Incarnation {
-        self.incarnation
+        self.key.incarnation
+    }
+
+    pub(super) fn key(&self) -> LifeKey {
+        self.key
     }
 
     /// The supervisor, as the parent of a supervisor below it.
@@ -149,20 +176,23 @@ impl Life {
     }
 
     fn say(&self, word: Word) {
-        self.tell(Message::Said { id: self.id.clone(), incarnation: self.incarnation, word });
+        self.tell(Message::Said { life: self.key, word });
     }
 
-    pub(super) fn begun(&self) {
-        self.tell(Message::Begun { id: self.id.clone(), incarnation: self.incarnation, started: None });
+    pub(super) fn note_graceful(&self) {
+        self.graceful.store(self.key.incarnation.0, Ordering::Release);
+    }
+
+    pub(super) fn was_graceful(&self) -> bool {
+        self.graceful.load(Ordering::Acquire) == self.key.incarnation.0
     }
 
     pub(super) fn not_begun(&self, error: StartError) {
-        let told = Message::NotBegun { id: self.id.clone(), incarnation: self.incarnation, error: Box::new(error) };
-        self.tell(told);
+        self.tell(Message::NotBegun { life: self.key, error: Box::new(error) });
     }
 
     pub(super) fn gone(&self, actor: ActorId, is_graceful: Option<bool>) {
-        self.tell(Message::Gone { id: self.id.clone(), incarnation: self.incarnation, actor, is_graceful });
+        self.tell(Message::Gone { life: self.key, actor, is_graceful });
     }
 
     /// A supervisor that is gone has taken this life with it.
@@ -173,7 +203,7 @@ impl Life {
 
 impl fmt::Debug for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Life").field("id", &self.id).field("incarnation", &self.incarnation).finish_non_exhaustive()
+        f.debug_struct("Life").field("id", &self.id).field("incarnation", &self.key.incarnation).finish_non_exhaustive()
     }
 }
 

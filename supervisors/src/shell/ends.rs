@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ractor::SupervisionEvent;
+use ractor::{ActorCell, SupervisionEvent};
 
 use super::state::Shell;
 use crate::engine::Ending;
@@ -29,8 +29,9 @@ pub(super) enum End {
 // === impl End ===
 
 impl End {
-    /// What an event tells; drops the state that it carries, and what that holds. `None`: it tells of no end.
-    pub(super) fn of(event: SupervisionEvent) -> Option<(ractor::ActorCell, Self)> {
+    /// What an event tells; drops the state that it carries, and what that holds. `Err`: it tells of no end, but perhaps of
+    /// the start of an actor.
+    pub(super) fn of(event: SupervisionEvent) -> Result<(ActorCell, Self), Option<ActorCell>> {
         match event {
             SupervisionEvent::ActorTerminated(cell, state, _) => {
                 let state = state.and_then(|state| state.msg);
@@ -38,10 +39,11 @@ impl End {
                 let has_ended_itself = shell.is_some_and(|shell| shell.engine.ending().is_some());
                 let end =
                     if has_ended_itself { Self::Shutdown } else { Self::Terminated { has_state: state.is_some() } };
-                Some((cell, end))
+                Ok((cell, end))
             }
-            SupervisionEvent::ActorFailed(cell, error) => Some((cell, Self::Failed(error.to_string()))),
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => None,
+            SupervisionEvent::ActorFailed(cell, error) => Ok((cell, Self::Failed(error.to_string()))),
+            SupervisionEvent::ActorStarted(cell) => Err(Some(cell)),
+            SupervisionEvent::ProcessGroupChanged(_) => Err(None),
         }
     }
 }

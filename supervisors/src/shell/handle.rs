@@ -7,11 +7,11 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorRef, RpcReplyPort};
 use tokio::sync::broadcast::{Receiver, WeakSender};
-use tokio::sync::oneshot;
 
-use super::actor::{Message, Replacement};
+use super::actor::{Message, NewChild, Replacement};
 use super::child::{ActorChild, Child, ErasedChild, Life, Starter};
 use super::ends::Ended;
+use super::replies::{BeginReply, Tally};
 use super::reports::{Reports, SupervisorReport};
 use super::{Children, SupervisorSpec};
 use crate::Name;
@@ -19,14 +19,16 @@ use crate::engine::{AdminError, ChildState, ChildView, Ending, Event, OtpState, 
 use crate::reason::{ExitReason, StartError};
 use crate::spec::{ChildId, ChildSpec, ChildType};
 
+/// A subscription from before the first child was started, until somebody takes it or more was reported than it holds.
+pub(super) type FirstReports = Arc<Mutex<Option<Receiver<SupervisorReport>>>>;
+
 /// A running supervisor. It lives on when its handles are dropped.
 #[derive(Clone)]
 pub struct SupervisorHandle {
     actor: ActorRef<Message>,
     name: Name,
     reports: WeakSender<SupervisorReport>,
-    /// Subscribed before the first child was started.
-    first: Arc<Mutex<Option<Receiver<SupervisorReport>>>>,
+    first: FirstReports,
     ended: Ended,
 }
 
@@ -105,10 +107,10 @@ impl SupervisorHandle {
         actor: ActorRef<Message>,
         name: Name,
         reports: WeakSender<SupervisorReport>,
-        first: Receiver<SupervisorReport>,
+        first: FirstReports,
         ended: Ended,
     ) -> Self {
-        Self { actor, name, reports, first: Arc::new(Mutex::new(Some(first))), ended }
+        Self { actor, name, reports, first, ended }
     }
 
     /// The supervisor's actor, to be returned by the [`Child`] that it is.
@@ -143,19 +145,14 @@ impl SupervisorHandle {
         &self,
         children: Children,
     ) -> Result<Vec<Result<Option<ActorCell>, ChildError>>, ChildError> {
-        let mut answers = Vec::with_capacity(children.0.len());
-        let mut requests = Vec::with_capacity(children.0.len());
-        for (spec, child) in children.0 {
-            let (told, answer) = oneshot::channel();
-            answers.push(answer);
-            requests.push((Box::new(spec), child, told.into()));
-        }
-        self.tell(Message::StartChildren(requests))?;
-        let mut outcomes = Vec::with_capacity(answers.len());
-        for answer in answers {
-            outcomes.push(answer.await.map_err(|_| ChildError::Gone(self.name.clone()))?);
-        }
-        Ok(outcomes)
+        let (tally, all) = Tally::new(children.0.len());
+        let request = |(nth, (spec, child)): (usize, (ChildSpec, Arc<dyn ErasedChild>))| NewChild {
+            spec,
+            child,
+            reply: BeginReply::Part(tally.clone(), nth),
+        };
+        self.tell(Message::StartChildren(children.0.into_iter().enumerate().map(request).collect()))?;
+        all.await.map_err(|_| ChildError::Gone(self.name.clone()))
     }
 
     async fn start_erased(
@@ -163,7 +160,8 @@ impl SupervisorHandle {
         spec: ChildSpec,
         child: Arc<dyn ErasedChild>,
     ) -> Result<Option<ActorCell>, ChildError> {
-        self.call(|reply| Message::StartChild(Box::new(spec), child, reply)).await?
+        let new = |reply| NewChild { spec, child, reply: BeginReply::One(reply) };
+        self.call(|reply| Message::StartChildren(vec![new(reply)])).await?
     }
 
     /// Wants a child down, and dependents as their edges say. Returns when it is really gone; its spec stays, unless it is
@@ -240,7 +238,7 @@ impl SupervisorHandle {
         let shutdown = |reply| Message::Shutdown { deadline: Some(deadline), reply: Some(reply) };
         let outcomes = self.call(shutdown).await?;
         drop(self.actor.wait(None).await);
-        Ok(outcomes)
+        Ok(Arc::unwrap_or_clone(outcomes))
     }
 
     /// Waits for the end of the supervisor. Returns the child that made it end by itself, and why; `None`: it was stopped.

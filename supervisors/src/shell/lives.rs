@@ -1,28 +1,42 @@
 //! The lives that the engine has asked for and not been told the end of, and their actors.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ractor::{ActorCell, ActorId};
+use rustc_hash::FxHashMap;
+use slotmap::SecondaryMap;
 use tokio::sync::oneshot;
 
 use super::actor::{Message, Started, Word};
-use super::child::{Begin, Life};
+use super::child::{Begin, ErasedChild, GoneBy, Life, LifeKey};
 use super::ends::{End, exit_reason};
 use super::start::StartTask;
 use super::state::Shell;
-use crate::engine::Event;
+use crate::engine::{ChildKey, LifeEvent};
 use crate::reason::StartError;
 use crate::spec::{ChildId, Incarnation};
 
 /// The lives.
 #[derive(Default)]
 pub(super) struct Lives {
-    present: HashMap<ChildId, Present>,
+    children: SecondaryMap<ChildKey, Known>,
     /// Whose life an actor is.
-    actors: HashMap<ActorId, ChildId>,
+    actors: FxHashMap<ActorId, ChildKey>,
     /// What was told of actors before the start that spawned them was over, and how many such starts there are.
-    early: HashMap<ActorId, Early>,
+    early: FxHashMap<ActorId, Early>,
     tasks: usize,
+    begun: usize,
+}
+
+/// A child that has been started.
+struct Known {
+    starter: Arc<dyn ErasedChild>,
+    /// Its last life that ended gracefully.
+    graceful: Arc<AtomicU32>,
+    present: Option<Present>,
+    /// The actor of the last life that has begun, for reports.
+    last: Option<(Incarnation, ActorId)>,
 }
 
 /// What is known of an actor whose start is not over.
@@ -39,6 +53,7 @@ struct Present {
     stage: Stage,
     /// Whether a task of its own starts it.
     is_task: bool,
+    gone_by: GoneBy,
     /// Known at once if the child is nothing but an actor, else when its start is over.
     cell: Option<ActorCell>,
     /// How its actor ended, told a moment before it is gone.
@@ -58,26 +73,36 @@ enum Stage {
 // === impl Lives ===
 
 impl Lives {
-    fn of(&mut self, id: &ChildId, incarnation: Incarnation) -> Option<&mut Present> {
-        self.present.get_mut(id).filter(|present| present.incarnation == incarnation)
+    fn of(&mut self, life: LifeKey) -> Option<&mut Present> {
+        let present = self.children.get_mut(life.child)?.present.as_mut();
+        present.filter(|present| present.incarnation == life.incarnation)
     }
 
-    /// The actor of a life that has begun.
-    pub(super) fn actor(&self, id: &ChildId, incarnation: Incarnation) -> Option<&ActorCell> {
-        let present = self.present.get(id).filter(|present| present.incarnation == incarnation)?;
+    /// The actor of a child's present life, if that has begun.
+    pub(super) fn actor(&self, child: ChildKey) -> Option<&ActorCell> {
+        let present = self.children.get(child)?.present.as_ref()?;
         match present.stage {
             Stage::Starting { .. } => None,
             Stage::Begun => present.cell.as_ref(),
         }
     }
 
-    /// How many have begun.
-    pub(super) fn begun(&self) -> usize {
-        self.present.values().filter(|present| matches!(present.stage, Stage::Begun)).count()
+    /// The actor of the last life that has begun, if it is this one.
+    pub(super) fn actor_of(&self, child: ChildKey, incarnation: Incarnation) -> Option<ActorId> {
+        self.children.get(child)?.last.filter(|(last, _)| *last == incarnation).map(|(_, actor)| actor)
     }
 
-    pub(super) fn ask_to_stop(&self, id: &ChildId, incarnation: Incarnation) {
-        let Some(cell) = self.actor(id, incarnation) else { return };
+    pub(super) fn forget(&mut self, child: ChildKey) {
+        self.children.remove(child);
+    }
+
+    /// How many have begun.
+    pub(super) fn begun(&self) -> usize {
+        self.begun
+    }
+
+    pub(super) fn ask_to_stop(&self, child: ChildKey) {
+        let Some(cell) = self.actor(child) else { return };
         // Ractor's stop would kill the children of a supervisor: ours are asked to stop them first.
         let is_supervisor = cell.is_message_type_of::<Message>() == Some(true);
         let asked = is_supervisor && cell.send_message(Message::Shutdown { deadline: None, reply: None }).is_ok();
@@ -86,8 +111,8 @@ impl Lives {
         }
     }
 
-    pub(super) fn kill(&mut self, id: &ChildId, incarnation: Incarnation) {
-        if let Some(present) = self.of(id, incarnation) {
+    pub(super) fn kill(&mut self, life: LifeKey) {
+        if let Some(present) = self.of(life) {
             present.is_killed = true;
             present.cell.iter().for_each(ActorCell::kill);
         }
@@ -95,7 +120,7 @@ impl Lives {
 
     /// Waits for no start any more.
     pub(super) fn cut_starts(&mut self) {
-        for present in self.present.values_mut() {
+        for present in self.children.values_mut().filter_map(|known| known.present.as_mut()) {
             if let Stage::Starting { cut, .. } = &mut present.stage {
                 match (cut.take(), &present.cell) {
                     // A start that is over has reported back already.
@@ -107,24 +132,35 @@ impl Lives {
         }
     }
 
-    fn begin(&mut self, id: ChildId, present: Present) {
+    /// Another function starts the child from now on.
+    pub(super) fn set_starter(&mut self, child: ChildKey, starter: Arc<dyn ErasedChild>) {
+        match self.children.get_mut(child) {
+            Some(known) => known.starter = starter,
+            None => drop(
+                self.children.insert(child, Known { starter, graceful: Arc::default(), present: None, last: None }),
+            ),
+        }
+    }
+
+    fn begin(&mut self, child: ChildKey, present: Present) {
         self.tasks += usize::from(present.is_task);
         if let Some(cell) = &present.cell {
-            self.actors.insert(cell.get_id(), id.clone());
+            self.actors.insert(cell.get_id(), child);
         }
-        let before = self.present.insert(id, present);
-        self.forget(before);
+        if let Some(known) = self.children.get_mut(child) {
+            known.present = Some(present);
+        }
     }
 
-    fn end(&mut self, id: &ChildId) {
-        let before = self.present.remove(id);
-        self.forget(before);
-    }
-
-    fn forget(&mut self, before: Option<Present>) {
-        if let Some(cell) = before.and_then(|before| before.cell) {
+    /// A life is over.
+    fn end(&mut self, life: LifeKey) -> Option<Present> {
+        let known = self.children.get_mut(life.child)?;
+        let present = known.present.take_if(|present| present.incarnation == life.incarnation)?;
+        self.begun -= usize::from(matches!(present.stage, Stage::Begun));
+        if let Some(cell) = &present.cell {
             self.actors.remove(&cell.get_id());
         }
+        Some(present)
     }
 
     fn early_of(&mut self, actor: ActorId) -> Option<&mut Early> {
@@ -143,12 +179,14 @@ impl Lives {
 // === impl Shell ===
 
 impl Shell {
-    pub(super) fn spawn(&mut self, id: ChildId, incarnation: Incarnation) {
-        let child = self.children.get(&id).expect("invariant: the engine starts only children it was given").clone();
-        let life = Life::new(id.clone(), incarnation, self.myself.clone());
-        let (mut is_task, mut cell, mut sender) = (false, None, None);
-        match child.begin(life) {
-            Begin::Actor(begun) => cell = Some(begun),
+    pub(super) fn spawn(&mut self, id: ChildId, child: ChildKey, incarnation: Incarnation) {
+        self.note_starter(&id, child);
+        let known = self.lives.children.get(child).expect("invariant: the engine starts only children it was given");
+        let key = LifeKey { child, incarnation };
+        let life = Life::new(id, key, self.myself.clone(), known.graceful.clone());
+        let (mut is_task, mut cell, mut sender, mut gone_by) = (false, None, None, GoneBy::Message);
+        match known.starter.clone().begin(life) {
+            Begin::Actor(begun, by) => (cell, gone_by) = (Some(begun), by),
             Begin::Task(start, context) => {
                 let (cutter, cut) = oneshot::channel();
                 let supervisor = self.myself.clone();
@@ -156,102 +194,139 @@ impl Shell {
                 (is_task, sender) = (true, Some(cutter));
             }
             // By message: nothing may come of an effect before all of them are carried out.
-            Begin::Failed(error) => self.tell_not_begun(id.clone(), incarnation, error),
+            Begin::Failed(error) => self.tell_not_begun(key, error),
         }
         let stage = Stage::Starting { cut: sender, word: None };
-        self.lives.begin(id, Present { incarnation, stage, is_task, cell, end: None, is_killed: false });
+        self.lives.begin(child, Present { incarnation, stage, is_task, gone_by, cell, end: None, is_killed: false });
     }
 
-    pub(super) fn begun(&mut self, id: ChildId, incarnation: Incarnation, started: Option<Started>) {
-        let early = match started {
-            Some(started) => self.note_begun(&id, incarnation, started),
-            None => Early::default(),
-        };
-        let Some(present) = self.lives.of(&id, incarnation) else { return };
-        let Stage::Starting { word, .. } = std::mem::replace(&mut present.stage, Stage::Begun) else { return };
-        self.note_first(&id);
-        self.answer_begun(&id, incarnation);
-        self.step(Event::Spawned { id: id.clone(), incarnation });
-        if let Some(word) = word {
-            self.said(id.clone(), incarnation, word);
+    /// What starts a child is known by its id until its key is.
+    fn note_starter(&mut self, id: &ChildId, child: ChildKey) {
+        let is_known = self.lives.children.contains_key(child);
+        let starter = if is_known { None } else { self.fresh.take() };
+        let starter = starter.or_else(|| if self.starters.is_empty() { None } else { self.starters.remove(id) });
+        if let Some(starter) = starter {
+            self.lives.set_starter(child, starter);
         }
+    }
+
+    /// A start task has brought forth an actor.
+    pub(super) fn begun(&mut self, life: LifeKey, started: Started) {
+        let early = self.note_begun(life, started);
+        self.started(life);
         if let Some(is_graceful) = early.gone {
-            self.exited(id, incarnation, is_graceful);
+            self.exited(life, is_graceful);
         }
     }
 
     /// Takes note of the actor that a start task has brought forth, and returns what was told of it before.
-    fn note_begun(&mut self, id: &ChildId, incarnation: Incarnation, started: Started) -> Early {
+    fn note_begun(&mut self, life: LifeKey, started: Started) -> Early {
         let Started { cell, is_noted } = started;
         let mut early = self.lives.early.remove(&cell.get_id()).unwrap_or_default();
         self.lives.task_over();
-        let Some(present) = self.lives.of(id, incarnation) else {
+        let Some(present) = self.lives.of(life) else {
             cell.kill();
             return early;
         };
         present.end = early.end.take();
         present.cell = Some(cell.clone());
-        self.lives.actors.insert(cell.get_id(), id.clone());
+        self.lives.actors.insert(cell.get_id(), life.child);
         if !is_noted {
-            self.watch(id.clone(), incarnation, cell);
+            self.watch(life, cell);
         }
         early
     }
 
-    pub(super) fn not_begun(&mut self, id: ChildId, incarnation: Incarnation, error: StartError) {
-        if self.start_over(&id, incarnation) {
-            self.answer_not_begun(&id, &error);
-            self.step(Event::SpawnFailed { id, incarnation, error });
+    /// Ractor tells that an actor runs: the start of one that is a child and nothing else is over.
+    pub(super) fn actor_started(&mut self, cell: &ActorCell) {
+        let Some(&child) = self.lives.actors.get(&cell.get_id()) else { return };
+        let present = self.lives.children.get(child).and_then(|known| known.present.as_ref());
+        if let Some(present) = present.filter(|present| !present.is_task) {
+            self.started(LifeKey { child, incarnation: present.incarnation });
         }
     }
 
-    pub(super) fn ignored(&mut self, id: ChildId, incarnation: Incarnation) {
-        if self.start_over(&id, incarnation) {
-            self.note_first(&id);
-            self.answer_ignored(&id);
-            self.step(Event::Ignored { id, incarnation });
+    fn started(&mut self, life: LifeKey) {
+        let Some(present) = self.lives.of(life) else { return };
+        let Stage::Starting { word, .. } = std::mem::replace(&mut present.stage, Stage::Begun) else { return };
+        let last = present.cell.as_ref().map(|cell| (life.incarnation, cell.get_id()));
+        self.lives.begun += 1;
+        if let Some(known) = self.lives.children.get_mut(life.child) {
+            known.last = last;
+        }
+        self.note_first(life.child);
+        self.answer_begun(life.child);
+        self.step_life(life, LifeEvent::Spawned);
+        if let Some(word) = word {
+            self.said(life, word);
+        }
+    }
+
+    pub(super) fn not_begun(&mut self, life: LifeKey, error: StartError) {
+        if self.start_over(life) {
+            self.answer_not_begun(life.child, &error);
+            self.step_life(life, LifeEvent::SpawnFailed(error));
+            self.answer_down(life.child);
+        }
+    }
+
+    pub(super) fn ignored(&mut self, life: LifeKey) {
+        if self.start_over(life) {
+            self.note_first(life.child);
+            self.answer_ignored(life.child);
+            self.step_life(life, LifeEvent::Ignored);
+            self.answer_down(life.child);
         }
     }
 
     /// A start is over without a life; `false`: it is not the present one, or that is known.
-    fn start_over(&mut self, id: &ChildId, incarnation: Incarnation) -> bool {
-        let Some(Present { stage: Stage::Starting { .. }, is_task, .. }) = self.lives.of(id, incarnation) else {
+    fn start_over(&mut self, life: LifeKey) -> bool {
+        let present = self.lives.of(life);
+        if !present.is_some_and(|present| matches!(present.stage, Stage::Starting { .. })) {
             return false;
-        };
-        let is_task = *is_task;
-        self.lives.end(id);
-        if is_task {
+        }
+        if self.lives.end(life).is_some_and(|present| present.is_task) {
             self.lives.task_over();
         }
         true
     }
 
-    pub(super) fn said(&mut self, id: ChildId, incarnation: Incarnation, said: Word) {
-        if let Some(Present { stage: Stage::Starting { word, .. }, .. }) = self.lives.of(&id, incarnation) {
+    pub(super) fn said(&mut self, life: LifeKey, said: Word) {
+        if let Some(Present { stage: Stage::Starting { word, .. }, .. }) = self.lives.of(life) {
             *word = Some(said);
             return;
         }
-        self.step(match said {
-            Word::Ready => Event::Ready { id, incarnation },
-            Word::Unready(detail) => Event::Unready { id, incarnation, detail },
-            Word::LivenessLost(detail) => Event::LivenessLost { id, incarnation, detail },
-        });
+        self.step_life(
+            life,
+            match said {
+                Word::Ready => LifeEvent::Ready,
+                Word::Unready(detail) => LifeEvent::Unready(detail),
+                Word::LivenessLost(detail) => LifeEvent::LivenessLost(detail),
+            },
+        );
     }
 
     /// Waits until an actor is really gone that does not say so itself.
-    fn watch(&mut self, id: ChildId, incarnation: Incarnation, cell: ActorCell) {
-        let life = Life::new(id, incarnation, self.myself.clone());
+    fn watch(&mut self, life: LifeKey, cell: ActorCell) {
+        let supervisor = self.myself.clone();
         self.tasks.spawn(async move {
             drop(cell.wait(None).await);
-            life.gone(cell.get_id(), None);
+            drop(supervisor.send_message(Message::Gone { life, actor: cell.get_id(), is_graceful: None }));
         });
     }
 
     /// Ractor tells of the end of an actor that is linked here.
     pub(super) fn ended(&mut self, cell: &ActorCell, end: End) {
-        let known = self.lives.actors.get(&cell.get_id());
-        match known.and_then(|id| self.lives.present.get_mut(id)) {
-            Some(present) => present.end = Some(end),
+        let child = self.lives.actors.get(&cell.get_id()).copied();
+        let known = child.and_then(|child| self.lives.children.get_mut(child));
+        match known.and_then(|known| Some((known.graceful.load(Ordering::Acquire), known.present.as_mut()?))) {
+            Some((graceful, present)) => {
+                present.end = Some(end);
+                let incarnation = present.incarnation;
+                if let (GoneBy::Event, Some(child)) = (present.gone_by, child) {
+                    self.exited(LifeKey { child, incarnation }, Some(graceful == incarnation.0));
+                }
+            }
             // Perhaps of a start that is not over.
             None => {
                 if let Some(early) = self.lives.early_of(cell.get_id()) {
@@ -262,10 +337,10 @@ impl Shell {
     }
 
     /// An actor is gone. Supervision events come before messages, so its end has been told if it was linked.
-    pub(super) fn gone(&mut self, id: ChildId, incarnation: Incarnation, actor: ActorId, is_graceful: Option<bool>) {
-        let Some(present) = self.lives.of(&id, incarnation) else { return };
+    pub(super) fn gone(&mut self, life: LifeKey, actor: ActorId, is_graceful: Option<bool>) {
+        let Some(present) = self.lives.of(life) else { return };
         match present.cell.as_ref().map(ActorCell::get_id) {
-            Some(known) if known == actor => self.exited(id, incarnation, is_graceful),
+            Some(known) if known == actor => self.exited(life, is_graceful),
             Some(_) => {}
             None => {
                 if let Some(early) = self.lives.early_of(actor) {
@@ -275,13 +350,12 @@ impl Shell {
         }
     }
 
-    fn exited(&mut self, id: ChildId, incarnation: Incarnation, is_graceful: Option<bool>) {
-        let Some(present) = self.lives.of(&id, incarnation) else { return };
-        let reason = exit_reason(present.end.take(), is_graceful, present.is_killed);
-        self.step(Event::Exited { id: id.clone(), incarnation, reason });
-        // Only now, because reports name the actor; the engine may have asked for the next life already.
-        if self.lives.of(&id, incarnation).is_some() {
-            self.lives.end(&id);
-        }
+    fn exited(&mut self, life: LifeKey, is_graceful: Option<bool>) {
+        // It may have ended on its way to running: then that is told first.
+        self.started(life);
+        let Some(present) = self.lives.end(life) else { return };
+        let reason = exit_reason(present.end, is_graceful, present.is_killed);
+        self.step_life(life, LifeEvent::Exited(reason));
+        self.answer_down(life.child);
     }
 }

@@ -22,6 +22,7 @@ mod ends;
 mod handle;
 mod lives;
 mod noted;
+mod replies;
 mod reports;
 mod requests;
 mod start;
@@ -48,6 +49,8 @@ use crate::spec::{self, ChildId, ChildSpec, Flags, GroupSpec, Intensity, Strateg
 use actor::{Arguments, SupervisorActor};
 use child::{ActorChild, ErasedChild, Starter};
 use ends::Ended;
+use handle::FirstReports;
+use reports::Outlet;
 
 /// Starts supervisors.
 #[derive(Debug, Clone, Copy)]
@@ -130,12 +133,14 @@ impl Supervisor {
         let children = children.0.into_iter().map(|(spec, child)| (spec.id, child)).collect();
         let (reports, first_reports) = broadcast::channel(REPORTS_HELD_MAX);
         let held = reports.downgrade();
+        let first_reports = FirstReports::new(Some(first_reports).into());
         let (told, first) = oneshot::channel();
         let ended = Ended::default();
         let is_awaited = options.flags.first_start == spec::FirstStart::AllOrNothing;
         let name = supervisor.clone();
         let first_start = is_awaited.then_some(told);
-        let arguments = Arguments { name, engine, children, reports, first: first_start, ended: ended.clone() };
+        let outlet = Outlet { reports, first: first_reports.clone(), sent: 0 };
+        let arguments = Arguments { name, engine, children, outlet, first: first_start, ended: ended.clone() };
         let started = match parent {
             Some(parent) => SupervisorActor::spawn_linked(None, SupervisorActor, arguments, parent).await,
             None => SupervisorActor::spawn(None, SupervisorActor, arguments).await,

@@ -1,12 +1,12 @@
-//! A child's actor with a note of how it fares: that it has begun, how it ended, and when nothing of it is left.
+//! A child's actor with a note of how it fares: that it could not begin, how it ended, and when nothing of it is left.
 //!
 //! The note is part of the actor's own value, after the actor, so that it speaks last: when it is dropped, the actor's
-//! handler has been, its children are killed and its state is with the supervisor.
+//! handler has been, its children are killed and its state is with the supervisor. A handler with nothing to drop is gone
+//! as soon as ractor tells of the end, so for it the note is silent.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -22,25 +22,25 @@ pub(super) struct Noted<A> {
 
 struct Note {
     life: Life,
-    /// Whether it tells of its own beginning; else the task that started it does.
+    /// Whether it tells of a start that failed; else the task that started it does.
     is_reporting: bool,
+    /// Whether it tells when the handler has been dropped.
+    tells_gone: bool,
     /// Set when its `pre_start` succeeded.
     begun: OnceLock<ActorId>,
-    /// It ended by its own `post_stop`, which a killed one never reaches.
-    is_graceful: AtomicBool,
 }
 
 // === impl Noted ===
 
 impl<A> Noted<A> {
-    /// Tells of its beginning itself.
+    /// Tells of a failed start itself.
     pub(super) fn reporting(actor: A, life: Life) -> Self {
-        Self { actor, note: Note::new(life, true) }
+        Self { actor, note: Note::new(life, true, tells_gone::<A>()) }
     }
 
     /// Is told of by the task that starts it.
     pub(super) fn silent(actor: A, life: Life) -> Self {
-        Self { actor, note: Note::new(life, false) }
+        Self { actor, note: Note::new(life, false, true) }
     }
 }
 
@@ -70,7 +70,7 @@ impl<A: Actor> Actor for Noted<A> {
 
     async fn post_stop(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
         self.actor.post_stop(myself, state).await?;
-        self.note.is_graceful.store(true, Ordering::Release);
+        self.note.life.note_graceful();
         Ok(())
     }
 
@@ -96,16 +96,13 @@ impl<A: Actor> Actor for Noted<A> {
 // === impl Note ===
 
 impl Note {
-    fn new(life: Life, is_reporting: bool) -> Self {
-        Self { life, is_reporting, begun: OnceLock::new(), is_graceful: AtomicBool::new(false) }
+    fn new(life: Life, is_reporting: bool, tells_gone: bool) -> Self {
+        Self { life, is_reporting, tells_gone, begun: OnceLock::new() }
     }
 
     fn begin(&self, actor: ActorId) {
         // A `pre_start` runs once.
         let _ = self.begun.set(actor);
-        if self.is_reporting {
-            self.life.begun();
-        }
     }
 
     fn fail(&self, message: String) {
@@ -118,11 +115,17 @@ impl Note {
 impl Drop for Note {
     fn drop(&mut self) {
         match self.begun.get() {
-            Some(&actor) => self.life.gone(actor, Some(self.is_graceful.load(Ordering::Acquire))),
+            Some(&actor) if self.tells_gone => self.life.gone(actor, Some(self.life.was_graceful())),
+            Some(_) => {}
             // Told twice if its `pre_start` failed; what is told second is of a life that is known to be over.
             None => self.fail("finish the start: the actor was killed".to_owned()),
         }
     }
+}
+
+/// Whether an actor of this kind tells by itself when nothing of it is left.
+pub(super) fn tells_gone<A>() -> bool {
+    std::mem::needs_drop::<A>()
 }
 
 /// What a panic says.

@@ -1,8 +1,11 @@
 //! Reports as subscribers get them: OTP's four fields, over a bounded channel that counts what a slow reader lost.
 
+use std::sync::PoisonError;
+
 use ractor::ActorId;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use super::handle::FirstReports;
 use crate::Name;
 use crate::engine::{Cause, What};
 use crate::spec::{ChildId, Incarnation};
@@ -39,6 +42,32 @@ pub struct Offender {
 pub struct Reports {
     receiver: broadcast::Receiver<SupervisorReport>,
     lost: u64,
+}
+
+/// Where a supervisor's reports go.
+pub(super) struct Outlet {
+    pub(super) reports: broadcast::Sender<SupervisorReport>,
+    pub(super) first: FirstReports,
+    /// While nobody has subscribed yet.
+    pub(super) sent: usize,
+}
+
+// === impl Outlet ===
+
+impl Outlet {
+    /// Whether anybody listens: a supervisor of a hundred thousand children makes no report for nobody.
+    pub(super) fn has_listeners(&self) -> bool {
+        self.reports.receiver_count() > 0
+    }
+
+    pub(super) fn send(&mut self, report: SupervisorReport) {
+        self.sent += 1;
+        if self.sent == REPORTS_HELD_MAX {
+            // Nobody came while all could still be told.
+            drop(self.first.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        drop(self.reports.send(report));
+    }
 }
 
 // === impl Reports ===

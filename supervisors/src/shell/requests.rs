@@ -1,56 +1,53 @@
 //! What handles ask of a supervisor's actor: OTP's calls. Those that begin or end a life are answered when that is done.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use ractor::ActorCell;
+use rustc_hash::FxHashMap;
+use slotmap::SecondaryMap;
 
-use super::actor::Replacement;
-use super::child::ErasedChild;
+use super::actor::{NewChild, Replacement};
 use super::handle::{Answer, ChildError, ChildInfo, Counts};
+use super::replies::BeginReply;
 use super::state::Shell;
-use crate::engine::{AdminError, ChildState, ChildView, Engine, Event, OtpState};
+use crate::engine::{AdminError, ChildKey, ChildState, ChildView, Engine, Event, OtpState};
 use crate::reason::StartError;
 use crate::spec::{ChildId, ChildSpec, ChildType, Incarnation};
 
 /// Who waits for what.
 #[derive(Default)]
 pub(super) struct Requests {
-    /// For a life to begin.
-    begins: HashMap<ChildId, Vec<Answer<Option<ActorCell>>>>,
+    /// For a life to begin: at most one for each child, for OTP starts no child that is being started.
+    begins: SecondaryMap<ChildKey, BeginReply>,
     /// For this life to be over.
-    terminations: HashMap<ChildId, Vec<(Option<Incarnation>, Answer<()>)>>,
-    /// Children that somebody waits for and that something has happened to.
-    touched: Vec<ChildId>,
+    terminations: FxHashMap<ChildKey, Vec<Termination>>,
 }
 
-// === impl Requests ===
-
-impl Requests {
-    /// Something has happened to a child.
-    pub(super) fn touch(&mut self, id: ChildId) {
-        if self.begins.contains_key(&id) || self.terminations.contains_key(&id) {
-            self.touched.push(id);
-        }
-    }
-}
+/// Somebody waits for this life to be over.
+type Termination = (Option<Incarnation>, Answer<()>);
 
 // === impl Shell ===
 
 impl Shell {
-    pub(super) fn start_child(
-        &mut self,
-        spec: Box<ChildSpec>,
-        child: Arc<dyn ErasedChild>,
-        reply: Answer<Option<ActorCell>>,
-    ) {
-        let refused = self.check_staying().and_then(|()| Ok(self.engine.check_add(&spec)?));
-        if let Err(error) = refused {
-            return drop(reply.send(Err(error)));
+    pub(super) fn start_child(&mut self, new: NewChild) {
+        let NewChild { spec, child, reply } = new;
+        if let Err(error) = self.check_staying() {
+            return reply.send(Err(error));
         }
-        self.children.insert(spec.id.clone(), child);
-        self.requests.begins.entry(spec.id.clone()).or_default().push(reply);
-        self.step(Event::Add { spec });
+        let mut added = None;
+        self.fresh = Some(child);
+        self.drive(|engine, now, effects| added = Some(engine.step_add(now, spec, effects)));
+        let waiting = self.fresh.take();
+        match added {
+            Some(Ok(key)) => {
+                // It waits for something it needs, and will be started later.
+                waiting.into_iter().for_each(|starter| self.lives.set_starter(key, starter));
+                // How the start fares is told by message: nothing of it can have been missed.
+                self.requests.begins.insert(key, reply);
+            }
+            Some(Err(error)) => reply.send(Err(error.into())),
+            None => {}
+        }
     }
 
     pub(super) fn restart_child(&mut self, id: ChildId, reply: Answer<Option<ActorCell>>) {
@@ -58,17 +55,26 @@ impl Shell {
         if let Err(error) = refused {
             return drop(reply.send(Err(error)));
         }
-        self.requests.begins.entry(id.clone()).or_default().push(reply);
-        self.step(Event::Try { id });
+        self.step(Event::Try { id: id.clone() });
+        match self.engine.key(id.as_str()) {
+            Some(key) => drop(self.requests.begins.insert(key, BeginReply::One(reply))),
+            None => drop(reply.send(Err(ChildError::NotStarted(id)))),
+        }
     }
 
     pub(super) fn terminate_child(&mut self, id: ChildId, reply: Answer<()>) {
-        let Some(view) = self.engine.child(id.as_str()) else {
+        let (Some(key), Some(view)) = (self.engine.key(id.as_str()), self.engine.child(id.as_str())) else {
             return drop(reply.send(Err(AdminError::NotFound(id).into())));
         };
-        self.requests.terminations.entry(id.clone()).or_default().push((view.incarnation, reply));
-        self.requests.touch(id.clone());
+        self.requests.terminations.entry(key).or_default().push((view.incarnation, reply));
         self.step(Event::Stop { ids: vec![id] });
+        self.answer_down(key);
+    }
+
+    /// What an operator asks the engine for.
+    pub(super) fn ask(&mut self, event: Event) {
+        self.step(event);
+        self.answer_all();
     }
 
     pub(super) fn delete_child(&mut self, id: ChildId) -> Result<(), ChildError> {
@@ -88,7 +94,7 @@ impl Shell {
     }
 
     fn info(&self, view: ChildView) -> ChildInfo {
-        let actor = view.incarnation.and_then(|incarnation| self.lives.actor(&view.id, incarnation)).cloned();
+        let actor = self.engine.key(view.id.as_str()).and_then(|key| self.lives.actor(key)).cloned();
         let child_type = self.engine.spec(view.id.as_str()).map_or(ChildType::Worker, |spec| spec.child_type);
         let otp_state = self.engine.otp_state(view.id.as_str()).unwrap_or(OtpState::Undefined);
         ChildInfo { view, actor, child_type, otp_state }
@@ -110,8 +116,9 @@ impl Shell {
         let Replacement { children, groups, flags } = replacement;
         let specs = children.specs();
         Engine::check_with(&specs, &groups, &flags)?;
-        self.children.extend(children.0.into_iter().map(|(spec, child)| (spec.id, child)));
+        self.starters.extend(children.0.into_iter().map(|(spec, child)| (spec.id, child)));
         self.step(Event::Upgrade { specs, groups, flags });
+        self.answer_all();
         Ok(())
     }
 
@@ -121,55 +128,65 @@ impl Shell {
 
     // --- answers ---
 
-    /// Answers those who wait for a life that has begun.
-    pub(super) fn answer_begun(&mut self, id: &ChildId, incarnation: Incarnation) {
-        if let Some(replies) = self.requests.begins.remove(id) {
-            let actor = self.lives.actor(id, incarnation).cloned();
-            answer(replies, || Ok(actor.clone()));
+    /// Answers who waits for a life that has begun.
+    pub(super) fn answer_begun(&mut self, child: ChildKey) {
+        if let Some(reply) = self.requests.begins.remove(child) {
+            reply.send(Ok(self.lives.actor(child).cloned()));
         }
     }
 
     /// There is nothing to run.
-    pub(super) fn answer_ignored(&mut self, id: &ChildId) {
-        answer(self.requests.begins.remove(id).unwrap_or_default(), || Ok(None));
+    pub(super) fn answer_ignored(&mut self, child: ChildKey) {
+        if let Some(reply) = self.requests.begins.remove(child) {
+            reply.send(Ok(None));
+        }
     }
 
-    /// The start has failed. It is tried again only if nobody asked for it, or the child is not one of OTP's.
-    pub(super) fn answer_not_begun(&mut self, id: &ChildId, error: &StartError) {
-        answer(self.requests.begins.remove(id).unwrap_or_default(), || Err(ChildError::Start(error.clone())));
+    /// The start has failed, and is not tried again.
+    pub(super) fn answer_not_begun(&mut self, child: ChildKey, error: &StartError) {
+        if let Some(reply) = self.requests.begins.remove(child) {
+            reply.send(Err(ChildError::Start(error.clone())));
+        }
+    }
+
+    fn answer_not_started(&mut self, child: ChildKey, id: &ChildId) {
+        if let Some(reply) = self.requests.begins.remove(child) {
+            reply.send(Err(ChildError::NotStarted(id.clone())));
+        }
+    }
+
+    /// A child is not known any more, and so down.
+    pub(super) fn answer_dropped(&mut self, child: ChildKey, id: &ChildId) {
+        for (_, reply) in self.requests.terminations.remove(&child).unwrap_or_default() {
+            drop(reply.send(Ok(())));
+        }
+        self.answer_not_started(child, id);
+    }
+
+    /// Something was asked for that may concern any child.
+    pub(super) fn answer_all(&mut self) {
+        let waiting: BTreeSet<_> =
+            self.requests.begins.keys().chain(self.requests.terminations.keys().copied()).collect();
+        waiting.into_iter().for_each(|child| self.answer_down(child));
     }
 
     /// Answers those whose child is where they wait for it to be, or will not get there.
-    pub(super) fn answer_touched(&mut self) {
-        while let Some(id) = self.requests.touched.pop() {
-            let view = self.engine.child(id.as_str());
-            self.answer_terminations(&id, view.as_ref());
-            let is_coming = view.is_some_and(|view| view.state.is_alive() || view.state == ChildState::Pending);
-            if !is_coming {
-                let replies = self.requests.begins.remove(&id).unwrap_or_default();
-                answer(replies, || Err(ChildError::NotStarted(id.clone())));
+    pub(super) fn answer_down(&mut self, child: ChildKey) {
+        if !self.requests.terminations.contains_key(&child) && !self.requests.begins.contains_key(child) {
+            return;
+        }
+        let Some(view) = self.engine.child_of(child) else { return };
+        for (incarnation, reply) in self.requests.terminations.remove(&child).unwrap_or_default() {
+            if !view.state.is_alive() {
+                drop(reply.send(Ok(())));
+            } else if view.leaving && view.incarnation == incarnation {
+                self.requests.terminations.entry(child).or_default().push((incarnation, reply));
+            } else {
+                drop(reply.send(Err(ChildError::StartedAgain(view.id.clone()))));
             }
         }
-    }
-
-    fn answer_terminations(&mut self, id: &ChildId, view: Option<&ChildView>) {
-        let Some(waiting) = self.requests.terminations.remove(id) else { return };
-        let mut left = Vec::new();
-        for (incarnation, reply) in waiting {
-            match view.filter(|view| view.state.is_alive()) {
-                None => drop(reply.send(Ok(()))),
-                Some(view) if view.leaving && view.incarnation == incarnation => left.push((incarnation, reply)),
-                Some(_) => drop(reply.send(Err(ChildError::StartedAgain(id.clone())))),
-            }
+        if !view.state.is_alive() && view.state != ChildState::Pending {
+            self.answer_not_started(child, &view.id);
         }
-        if !left.is_empty() {
-            self.requests.terminations.insert(id.clone(), left);
-        }
-    }
-}
-
-fn answer<T: Send + 'static>(replies: Vec<Answer<T>>, result: impl Fn() -> Result<T, ChildError>) {
-    for reply in replies {
-        drop(reply.send(result()));
     }
 }

@@ -33,19 +33,19 @@ impl StartTask {
             _ = cut => Err(cut_short("the deadline of the stop has passed")),
             result = unpanicking(start) => result,
         };
-        let (id, incarnation) = (context.id().clone(), context.incarnation());
+        let life = context.key();
         let told = match result {
             Ok(Some(cell)) => {
                 let is_noted = take_over(&cell, &context, supervisor.get_cell());
-                Message::Begun { id, incarnation, started: Some(Started { cell, is_noted }) }
+                Message::Begun { life, started: Started { cell, is_noted } }
             }
             Ok(None) => {
                 abandon(&context).await;
-                Message::Ignored { id, incarnation }
+                Message::Ignored { life }
             }
             Err(error) => {
                 abandon(&context).await;
-                Message::NotBegun { id, incarnation, error: Box::new(error) }
+                Message::NotBegun { life, error: Box::new(error) }
             }
         };
         // A supervisor that is gone has killed what was linked to it.

@@ -1,11 +1,11 @@
 //! The state of a supervisor's actor: the engine, the lives it has asked for, and the tasks that wait for something.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{ActorCell, ActorRef, RpcReplyPort};
-use tokio::sync::broadcast::Sender;
+use ractor::{ActorRef, RpcReplyPort};
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -13,16 +13,19 @@ use tokio::time::{Instant, sleep};
 use super::SupervisorError;
 use super::actor::{Arguments, Message};
 use super::alarm::Alarm;
-use super::child::ErasedChild;
+use super::child::{ErasedChild, LifeKey};
 use super::ends::Ended;
 use super::handle::Outcome;
 use super::lives::Lives;
-use super::reports::{Offender, SupervisorReport};
+use super::reports::{Offender, Outlet, SupervisorReport};
 use super::requests::Requests;
 use crate::Name;
-use crate::engine::{ChildView, Effect, Ending, Engine, Event, Report, What};
+use crate::engine::{ChildKey, ChildView, Effect, Ending, Engine, Event, LifeEvent, Report, Time};
 use crate::reason::StartError;
-use crate::spec::{ChildId, Incarnation};
+use crate::spec::ChildId;
+
+/// The most effects whose memory is kept for the next: those of a usual event, not those of a start of all.
+const EFFECTS_KEPT_MAX: usize = 1024;
 
 /// The state.
 pub(super) struct Shell {
@@ -31,13 +34,17 @@ pub(super) struct Shell {
     pub(super) engine: Engine,
     /// When the engine's time began.
     epoch: Instant,
-    /// What starts each of the engine's children.
-    pub(super) children: HashMap<ChildId, Arc<dyn ErasedChild>>,
+    /// What starts children, until they are started for the first time.
+    pub(super) starters: FxHashMap<ChildId, Arc<dyn ErasedChild>>,
+    /// What starts the child that is being added.
+    pub(super) fresh: Option<Arc<dyn ErasedChild>>,
     pub(super) lives: Lives,
     /// Starts, watchers and the alarm's sleeper: they end with the actor.
     pub(super) tasks: JoinSet<()>,
     alarm: Alarm,
-    reports: Sender<SupervisorReport>,
+    /// What the engine said last; kept for its memory.
+    effects: Vec<Effect>,
+    outlet: Outlet,
     pub(super) requests: Requests,
     first: Option<First>,
     pub(super) stop: Option<Stop>,
@@ -50,7 +57,7 @@ pub(super) type FirstStart = oneshot::Sender<Result<(), SupervisorError>>;
 /// The first start of all, while somebody waits for it.
 struct First {
     /// Children that have not been started yet.
-    left: HashSet<ChildId>,
+    left: HashSet<ChildKey>,
     reply: FirstStart,
 }
 
@@ -58,25 +65,27 @@ struct First {
 #[derive(Default)]
 pub(super) struct Stop {
     killed: BTreeSet<ChildId>,
-    replies: Vec<RpcReplyPort<Vec<Outcome>>>,
+    replies: Vec<RpcReplyPort<Arc<Vec<Outcome>>>>,
 }
 
 // === impl Shell ===
 
 impl Shell {
     pub(super) fn new(myself: ActorRef<Message>, arguments: Arguments) -> Self {
-        let Arguments { name, engine, children, reports, first, ended } = arguments;
-        let left: HashSet<_> = children.keys().cloned().collect();
+        let Arguments { name, engine, children, outlet, first, ended } = arguments;
+        let left: HashSet<_> = children.keys().filter_map(|id| engine.key(id.as_str())).collect();
         Self {
             myself,
             name,
             engine,
             epoch: Instant::now(),
-            children,
+            starters: children,
+            fresh: None,
             lives: Lives::default(),
             tasks: JoinSet::new(),
             alarm: Alarm::default(),
-            reports,
+            effects: Vec::new(),
+            outlet,
             requests: Requests::default(),
             first: first.map(|reply| First { left, reply }),
             stop: None,
@@ -92,11 +101,28 @@ impl Shell {
 
     /// Tells the engine, and does what it says.
     pub(super) fn step(&mut self, event: Event) {
-        while self.tasks.try_join_next().is_some() {}
-        for effect in self.engine.step(self.epoch.elapsed(), event) {
+        self.drive(|engine, now, effects| engine.step_into(now, event, effects));
+    }
+
+    /// The same for what happens to a life.
+    pub(super) fn step_life(&mut self, life: LifeKey, event: LifeEvent) {
+        self.drive(|engine, now, effects| engine.step_life(now, life.child, life.incarnation, event, effects));
+    }
+
+    pub(super) fn drive(&mut self, step: impl FnOnce(&mut Engine, Time, &mut Vec<Effect>)) {
+        while !self.tasks.is_empty() && self.tasks.try_join_next().is_some() {}
+        self.engine.set_reporting(self.outlet.has_listeners());
+        let mut effects = std::mem::take(&mut self.effects);
+        step(&mut self.engine, self.epoch.elapsed(), &mut effects);
+        for effect in effects.drain(..) {
             self.carry_out(effect);
         }
-        self.answer_touched();
+        if effects.capacity() <= EFFECTS_KEPT_MAX {
+            self.effects = effects;
+        }
+        if self.engine.ending().is_some() {
+            self.stop.get_or_insert_default();
+        }
         self.alarm.wind(self.epoch, &mut self.tasks, &self.myself);
     }
 
@@ -107,7 +133,7 @@ impl Shell {
         }
         let Some(stop) = self.stop.take() else { return };
         if !stop.replies.is_empty() {
-            let outcomes = self.outcomes(&stop);
+            let outcomes = Arc::new(self.outcomes(&stop));
             for reply in stop.replies {
                 drop(reply.send(outcomes.clone()));
             }
@@ -122,16 +148,22 @@ impl Shell {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { id, incarnation } => self.spawn(id, incarnation),
-            Effect::Stop { id, incarnation } => self.lives.ask_to_stop(&id, incarnation),
-            Effect::Kill { id, incarnation } => self.lives.kill(&id, incarnation),
+            Effect::Spawn { id, key, incarnation } => self.spawn(id, key, incarnation),
+            Effect::Stop { key, .. } => self.lives.ask_to_stop(key),
+            Effect::Kill { id, key, incarnation } => {
+                if let Some(stop) = &mut self.stop {
+                    stop.killed.insert(id);
+                }
+                self.lives.kill(LifeKey { child: key, incarnation });
+            }
             Effect::Arm { key, at } => self.alarm.arm(key, at),
             Effect::Cancel { key } => self.alarm.cancel(&key),
-            Effect::Dropped { id } => {
-                self.children.remove(&id);
-                self.requests.touch(id);
+            Effect::Dropped { id, key } => {
+                self.starters.remove(&id);
+                self.lives.forget(key);
+                self.answer_dropped(key, &id);
             }
-            Effect::Report(report) => self.report(report),
+            Effect::Report(report) => self.report(*report),
             Effect::Idle => {}
         }
     }
@@ -149,47 +181,18 @@ impl Shell {
 
     fn report(&mut self, report: Report) {
         let Report { id, incarnation, what, cause } = report;
-        self.note(&id, &what);
-        if self.reports.receiver_count() == 0 {
-            return;
-        }
-        let actor = incarnation.and_then(|incarnation| self.lives.actor(&id, incarnation)).map(ActorCell::get_id);
+        let key = self.engine.key(id.as_str());
+        let actor = key.zip(incarnation).and_then(|(key, incarnation)| self.lives.actor_of(key, incarnation));
         let offender = Offender { id, incarnation, actor };
-        let report = SupervisorReport { supervisor: self.name.clone(), context: what, reason: cause, offender };
-        // Nobody needs to listen.
-        drop(self.reports.send(report));
-    }
-
-    /// What follows for those who wait.
-    fn note(&mut self, id: &ChildId, what: &What) {
-        match what {
-            What::Killing => {
-                if let Some(stop) = &mut self.stop {
-                    stop.killed.insert(id.clone());
-                }
-            }
-            What::Ending(_) => drop(self.stop.get_or_insert_default()),
-            What::Stopped
-            | What::Done
-            | What::Failed
-            | What::Starting
-            | What::Restarting
-            | What::StartFailed { .. } => {
-                self.requests.touch(id.clone());
-            }
-            What::Blocked { .. } | What::Started | What::Adopted | What::Ready | What::Unready { .. } => {}
-            What::LivenessLost { .. } | What::ReadyTimeout { .. } | What::Exited { .. } => {}
-            What::RestartScheduled { .. } | What::Stopping | What::GaveUp { .. } | What::Removed => {}
-            What::Ignored | What::GroupRestarting { .. } | What::GroupGaveUp { .. } => {}
-        }
+        self.outlet.send(SupervisorReport { supervisor: self.name.clone(), context: what, reason: cause, offender });
     }
 
     // --- the first start ---
 
     /// A child has been started, or need not be.
-    pub(super) fn note_first(&mut self, id: &ChildId) {
+    pub(super) fn note_first(&mut self, child: ChildKey) {
         if let Some(first) = &mut self.first {
-            first.left.remove(id);
+            first.left.remove(&child);
             self.tell_first();
         }
     }
@@ -211,7 +214,7 @@ impl Shell {
 
     // --- the end ---
 
-    pub(super) fn shut_down(&mut self, deadline: Option<Duration>, reply: Option<RpcReplyPort<Vec<Outcome>>>) {
+    pub(super) fn shut_down(&mut self, deadline: Option<Duration>, reply: Option<RpcReplyPort<Arc<Vec<Outcome>>>>) {
         self.stop.get_or_insert_default().replies.extend(reply);
         if let Some(deadline) = deadline {
             let myself = self.myself.clone();
@@ -221,6 +224,7 @@ impl Shell {
             });
         }
         self.step(Event::Stop { ids: Vec::new() });
+        self.answer_all();
     }
 
     /// Kills what is left, and waits for no start any more.
@@ -240,8 +244,7 @@ impl Shell {
     }
 
     /// A start that its supervisor could not even begin.
-    pub(super) fn tell_not_begun(&self, id: ChildId, incarnation: Incarnation, error: StartError) {
-        let error = Box::new(error);
-        drop(self.myself.send_message(Message::NotBegun { id, incarnation, error }));
+    pub(super) fn tell_not_begun(&self, life: LifeKey, error: StartError) {
+        drop(self.myself.send_message(Message::NotBegun { life, error: Box::new(error) }));
     }
 }

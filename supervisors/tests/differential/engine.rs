@@ -202,9 +202,9 @@ impl<'a> World<'a> {
 
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Spawn { id, incarnation } => Some(self.start(number(&id), incarnation)),
-            Effect::Stop { id, incarnation } => self.terminate(number(&id), incarnation, false),
-            Effect::Kill { id, incarnation } => self.terminate(number(&id), incarnation, true),
+            Effect::Spawn { id, incarnation, .. } => Some(self.start(number(&id), incarnation)),
+            Effect::Stop { id, incarnation, .. } => self.terminate(number(&id), incarnation, false),
+            Effect::Kill { id, incarnation, .. } => self.terminate(number(&id), incarnation, true),
             Effect::Arm { key, .. } => {
                 match key.kind {
                     TimerKind::Backoff => {

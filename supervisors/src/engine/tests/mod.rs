@@ -2,6 +2,7 @@
 
 mod groups;
 mod needs;
+mod otp;
 mod property;
 mod reload;
 mod restart;

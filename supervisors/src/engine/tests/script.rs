@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::Name;
-use crate::engine::{AdminError, ChildState, ChildView, Effect, Engine, Event, Options, Report, Time, TimerKey, What};
+use crate::engine::{
+    AdminError, ChildState, ChildView, Effect, Engine, Event, Options, OtpState, Report, Time, TimerKey, What,
+};
 use crate::reason::{ExitReason, StartError};
 use crate::spec::{
-    Backoff, ChildId, ChildSpec, Condition, Edge, Flags, GroupSpec, Incarnation, Intensity, Readiness, Restart,
-    Strategy, Then,
+    Backoff, ChildId, ChildSpec, ChildType, Condition, Edge, Flags, GroupSpec, Incarnation, Intensity, Readiness,
+    Restart, Strategy, Then,
 };
 
 /// The time a child marked `!` has to become ready.
@@ -22,6 +24,10 @@ pub(super) struct Script {
     pub(super) alive: BTreeMap<ChildId, Incarnation>,
     /// Begin lives by themselves? Children named here are waited for: `spawned` or `spawn_fails`.
     pub(super) slow_to_start: BTreeSet<String>,
+    /// Starts of children named here fail.
+    pub(super) fails_to_start: BTreeSet<String>,
+    /// Children named here have nothing to run.
+    pub(super) ignoring: BTreeSet<String>,
     /// Become ready by themselves? Children named here are not.
     pub(super) slow_to_be_ready: BTreeSet<String>,
     /// End when asked? Children named here do only when killed, or by `exits`.
@@ -52,8 +58,8 @@ pub(super) fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Children from a line: `"db! api!<db=ready/restart ~job<db ?seed"`. `~` transient, `?` temporary, `!` reports readiness;
-/// a need's condition is `started` and its `then` `ignore` unless told.
+/// Children from a line: `"db! api!<db=ready/restart ~job<db ?seed ~main+"`. `~` transient, `?` temporary, `!` reports
+/// readiness, `+` significant; a need's condition is `started` and its `then` `ignore` unless told.
 pub(super) fn specs(line: &str) -> Vec<ChildSpec> {
     line.split_whitespace().map(spec).collect()
 }
@@ -61,13 +67,21 @@ pub(super) fn specs(line: &str) -> Vec<ChildSpec> {
 fn spec(word: &str) -> ChildSpec {
     let (name, needs) = word.split_once('<').unwrap_or((word, ""));
     let readiness = if name.ends_with('!') { Readiness::Within(WITHIN) } else { Readiness::Unreported };
+    let significant = name.ends_with('+');
     let restart = match name.chars().next() {
         Some('~') => Restart::Transient,
         Some('?') => Restart::Temporary,
         _ => Restart::Permanent,
     };
     let needs = needs.split(',').filter(|need| !need.is_empty()).map(edge).collect();
-    ChildSpec { readiness, restart, needs, ..ChildSpec::new(id(name.trim_matches(['~', '?', '!']))) }
+    let id = id(name.trim_matches(['~', '?', '!', '+']));
+    ChildSpec { readiness, restart, needs, significant, ..ChildSpec::new(id) }
+}
+
+/// Children from a line, as OTP knows them.
+pub(super) fn otp_specs(line: &str) -> Vec<ChildSpec> {
+    let otp = |spec| ChildSpec { backoff: Backoff::None, unstable_max: None, ..spec };
+    specs(line).into_iter().map(otp).collect()
 }
 
 /// Groups from a line: `"core*:db,api edge>:core,web"`. `*` one_for_all, `>` rest_for_one, else one_for_one.
@@ -84,6 +98,10 @@ pub(super) fn groups(line: &str, change: impl Fn(&mut GroupSpec)) -> Vec<GroupSp
         group
     };
     line.split_whitespace().map(group).collect()
+}
+
+pub(super) fn no_such_file(name: &str, retry: bool) -> StartError {
+    StartError { message: format!("start {name}: no such file"), hint: None, retry }
 }
 
 fn edge(text: &str) -> Edge {
@@ -130,8 +148,13 @@ impl Script {
 
     /// Children as OTP knows them, without delays, in a supervisor with these flags.
     pub(super) fn flagged(line: &str, flags: Flags) -> Self {
-        let mut specs = specs(line);
-        specs.iter_mut().for_each(|spec| (spec.backoff, spec.unstable_max) = (Backoff::None, None));
+        Self::flagged_with(line, flags, |_| ())
+    }
+
+    /// The same, each child changed by `change`.
+    pub(super) fn flagged_with(line: &str, flags: Flags, change: impl Fn(&mut ChildSpec)) -> Self {
+        let mut specs = otp_specs(line);
+        specs.iter_mut().for_each(change);
         Self::of(specs, Options { flags, ..Options::default() })
     }
 
@@ -144,6 +167,8 @@ impl Script {
             now: Time::ZERO,
             alive: BTreeMap::new(),
             slow_to_start: BTreeSet::new(),
+            fails_to_start: BTreeSet::new(),
+            ignoring: BTreeSet::new(),
             slow_to_be_ready: BTreeSet::new(),
             deaf: BTreeSet::new(),
             timers: BTreeMap::new(),
@@ -198,7 +223,7 @@ impl Script {
     }
 
     pub(super) fn regroup(&mut self, specs: Vec<ChildSpec>, groups: Vec<GroupSpec>) {
-        if Engine::check(&specs, &groups).is_ok() {
+        if Engine::check_with(&specs, &groups, &self.engine.options.flags).is_ok() {
             self.reporting = reporting(&specs);
             self.specs.clone_from(&specs);
             self.groups.clone_from(&groups);
@@ -208,7 +233,10 @@ impl Script {
 
     /// OTP's `start_child`, refused as OTP refuses it.
     pub(super) fn add(&mut self, word: &str) -> Result<(), AdminError> {
-        let spec = ChildSpec { backoff: Backoff::None, unstable_max: None, ..spec(word) };
+        otp_specs(word).into_iter().try_for_each(|spec| self.add_spec(spec))
+    }
+
+    pub(super) fn add_spec(&mut self, spec: ChildSpec) -> Result<(), AdminError> {
         self.engine.check_add(&spec)?;
         if spec.readiness != Readiness::Unreported {
             self.reporting.insert(spec.id.clone());
@@ -243,8 +271,7 @@ impl Script {
     pub(super) fn spawn_fails(&mut self, name: &str, retry: bool) {
         let (id, incarnation) = self.life(name);
         self.alive.remove(&id);
-        let error = StartError { message: format!("start {name}: no such file"), hint: None, retry };
-        self.step(Event::SpawnFailed { id, incarnation, error });
+        self.step(Event::SpawnFailed { id, incarnation, error: no_such_file(name, retry) });
     }
 
     /// A start says that there is nothing to run.
@@ -342,6 +369,32 @@ impl Script {
         self.engine.children().map(word).collect::<Vec<_>>().join(" ")
     }
 
+    /// `"db:running api:restarting job:undefined"`: what OTP's `which_children` says, in the order of the specs.
+    pub(super) fn otp_states(&self) -> String {
+        let word = |child: ChildView| format!("{}:{}", child.id, self.otp_state(child.id.as_str()));
+        self.engine.children().map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A child's state in OTP's words; `gone` if it is not known.
+    pub(super) fn otp_state(&self, name: &str) -> &'static str {
+        match self.engine.otp_state(name) {
+            Some(OtpState::Running) => "running",
+            Some(OtpState::Restarting) => "restarting",
+            Some(OtpState::Undefined) => "undefined",
+            None => "gone",
+        }
+    }
+
+    /// OTP's `count_children`: specs, active, supervisors, workers.
+    pub(super) fn counts(&self) -> [usize; 4] {
+        let views: Vec<_> = self.engine.children().collect();
+        let is_active = |view: &&ChildView| self.otp_state(view.id.as_str()) == "running";
+        let is_supervisor =
+            |view: &&ChildView| self.engine.spec(view.id.as_str()).unwrap().child_type == ChildType::Supervisor;
+        let supervisors = views.iter().filter(is_supervisor).count();
+        [views.len(), views.iter().filter(is_active).count(), supervisors, views.len() - supervisors]
+    }
+
     pub(super) fn child(&self, name: &str) -> ChildView {
         self.engine.child(name).unwrap()
     }
@@ -391,17 +444,17 @@ impl Script {
 
     fn carry_out(&mut self, effect: Effect) -> Vec<Event> {
         match effect {
-            Effect::Spawn { id, incarnation } => {
+            Effect::Spawn { id, incarnation, .. } => {
                 self.calls.push(format!("spawn {id}#{incarnation}"));
                 let before = self.alive.insert(id.clone(), incarnation);
                 assert_eq!(before, None, "{id}: two lives at once");
                 self.birth(id, incarnation)
             }
-            Effect::Stop { id, incarnation } => {
+            Effect::Stop { id, incarnation, .. } => {
                 self.calls.push(format!("stop {id}#{incarnation}"));
                 self.end(id, incarnation, 15)
             }
-            Effect::Kill { id, incarnation } => {
+            Effect::Kill { id, incarnation, .. } => {
                 self.calls.push(format!("kill {id}#{incarnation}"));
                 self.end(id, incarnation, 9)
             }
@@ -416,7 +469,7 @@ impl Script {
                 Vec::new()
             }
             Effect::Report(report) => {
-                self.reports.push((self.now, report));
+                self.reports.push((self.now, *report));
                 Vec::new()
             }
             Effect::Dropped { .. } => Vec::new(),
@@ -431,6 +484,15 @@ impl Script {
     fn birth(&mut self, id: ChildId, incarnation: Incarnation) -> Vec<Event> {
         if self.slow_to_start.contains(id.as_str()) {
             return Vec::new();
+        }
+        if self.fails_to_start.contains(id.as_str()) {
+            self.alive.remove(&id);
+            let error = no_such_file(id.as_str(), true);
+            return vec![Event::SpawnFailed { id, incarnation, error }];
+        }
+        if self.ignoring.contains(id.as_str()) {
+            self.alive.remove(&id);
+            return vec![Event::Ignored { id, incarnation }];
         }
         let spawned = Event::Spawned { id: id.clone(), incarnation };
         if !self.reporting.contains(&id) || self.slow_to_be_ready.contains(id.as_str()) {

@@ -5,7 +5,7 @@ use ractor::Actor;
 use super::world::*;
 use crate::engine::{Cause, ChildState, What};
 use crate::reason::{ExitReason, StartError};
-use crate::shell::{Life, Offender, StartContext, Supervisor};
+use crate::shell::{Offender, StartContext, Supervisor};
 use crate::spec::{Backoff, ChildSpec, Condition, Edge, Incarnation, Readiness, Restart, Then};
 
 #[tokio::test(start_paused = true)]
@@ -65,16 +65,16 @@ async fn a_successor_starts_only_when_its_predecessor_is_really_gone() {
 #[tokio::test(start_paused = true)]
 async fn stale_exits_and_words_of_an_earlier_life_change_nothing() {
     let reporting = ChildSpec { readiness: Readiness::Within(seconds(60)), ..spec("w") };
-    let (handle, mut reports) = start(vec![(reporting, Worker::new())]).await;
+    let worker = Worker::new();
+    let (handle, mut reports) = start(vec![(reporting, worker.clone())]).await;
     let first = actor(&handle, "w").await;
     tell(&handle, "w", Order::Fail).await;
     started(&mut reports, "w").await;
     let second = actor(&handle, "w").await;
-    let stale = Life::new(name("w"), Incarnation(1), handle.cell().into());
-    stale.ready();
-    stale.gone(first.get_id(), Some(true));
-    let present = Life::new(name("w"), Incarnation(2), handle.cell().into());
-    present.gone(first.get_id(), Some(true));
+    let lives = worker.lives.lock().unwrap().clone();
+    lives[0].ready();
+    lives[0].gone(first.get_id(), Some(true));
+    lives[1].gone(first.get_id(), Some(true));
     let after = info(&handle, "w").await;
     assert_eq!((after.view.state, after.view.incarnation), (ChildState::Running, Some(Incarnation(2))));
     assert_eq!(after.actor.map(|actor| actor.get_id()), Some(second.get_id()));

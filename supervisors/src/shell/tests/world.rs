@@ -1,8 +1,8 @@
 //! Workers that misbehave on command, and what it takes to watch them.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus};
@@ -32,6 +32,8 @@ pub(super) struct Worker {
     pub(super) alive: Arc<AtomicUsize>,
     /// The most that ever existed at once.
     pub(super) alive_max: Arc<AtomicUsize>,
+    /// Its lives so far.
+    pub(super) lives: Arc<Mutex<Vec<Life>>>,
 }
 
 /// What a worker is told.
@@ -72,6 +74,7 @@ impl Worker {
 
 impl Child for Worker {
     async fn start(&self, _: Incarnation, context: StartContext) -> Result<Option<ActorCell>, StartError> {
+        self.lives.lock().unwrap().push(context.life().clone());
         let actor = context.spawn(WorkerActor(self.clone()), context.life().clone()).await?;
         if self.ready_at_once {
             context.ready();
