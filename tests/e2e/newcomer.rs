@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Project, Terminal, TestEnvironment, proc};
+use crate::harness::{Project, Terminal, TestEnvironment, proc, until};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -124,7 +124,8 @@ fn looking_after_a_reboot_starts_no_daemon() {
     let state = project.envctl(&["show-state", "--json"]).ok().json();
     let file = state["paths"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "run state"));
     let file = file.and_then(|one| one["path"].as_str()).expect("the state file is listed").to_owned();
-    let recorded = std::fs::read(&file).expect("the state file");
+    // Derived files are written a moment after what they tell.
+    let recorded = until(DEADLINE, "the state file", || std::fs::read(&file));
     env.envctl(&["daemon", "stop"]).ok();
     // What a machine that lost its power leaves on disk.
     std::fs::write(&file, recorded).expect("the state file");

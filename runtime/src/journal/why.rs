@@ -299,6 +299,14 @@ impl Teller<'_> {
         }
     }
 
+    /// Whether a unit ever was ready, or was found not to be: others never say so, and running is enough.
+    fn is_probed(&self, unit: &str) -> bool {
+        let tells = |event: &EventView| {
+            matches!(Kind::parse(&event.event), Some(Kind::UnitReady | Kind::UnitProbeFailed | Kind::UnitUnready))
+        };
+        self.events.iter().any(|event| event.unit.as_deref() == Some(unit) && tells(event))
+    }
+
     /// One line about a unit of which only the journal is known, and then its own reasons.
     fn tell_other(&mut self, unit: &str) {
         if !self.told.insert(unit.to_owned()) {
@@ -311,9 +319,11 @@ impl Teller<'_> {
         self.use_event(at);
         let event = &self.events[at];
         let since = self.time(at);
+        let is_started = Kind::parse(&event.event) == Some(Kind::UnitStarted);
+        let turn = if is_started && !self.is_probed(unit) { "runs".to_owned() } else { turn_of(event) };
         self.lines.push(match &event.cause {
-            Some(cause) => format!("{unit} {} since {since}: {cause}", turn_of(event)),
-            None => format!("{unit} {} since {since}", turn_of(event)),
+            Some(cause) => format!("{unit} {turn} since {since}: {cause}"),
+            None => format!("{unit} {turn} since {since}"),
         });
         match Kind::parse(&event.event) {
             Some(Kind::UnitStarted | Kind::UnitStarting | Kind::UnitUnready) => self.tell_probe(unit),

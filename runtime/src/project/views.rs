@@ -47,7 +47,8 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         },
         ready: state == UnitState::Ready || (state == UnitState::Running && !probed),
         probed,
-        pid: unit.pid,
+        // The pid is known until its end has been told of, which is after the engine has seen it.
+        pid: unit.pid.filter(|_| child.state.is_alive()),
         incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
         restarts: child.restarts,
         since: unit.since.clone(),

@@ -113,6 +113,7 @@ impl Engine {
                 false => {}
             }
         }
+        found.sort_by_key(|&before| self.children[before].rank);
         found
     }
 

@@ -4,6 +4,8 @@
 //! members are kept in order also when what is between them is dead or stays up. A life may be part of several falls: it
 //! is asked to end when its turn has come in each.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
@@ -85,12 +87,20 @@ impl Engine {
 
     /// The followers of `roots` as members of their fall.
     pub(super) fn members_following(&self, roots: &[Key], loss: Loss, how: How) -> Vec<Member> {
+        let found = strategy::followers(&self.children, roots, loss);
+        // What was taken along itself has not crashed.
+        let again: BTreeMap<Key, bool> = found.iter().map(|(at, follower)| (*at, follower.again)).collect();
+        let seen = |on: Key| match again.get(&on) {
+            None => how,
+            Some(true) => How::Restarted,
+            Some(false) => How::Stopped,
+        };
         let member = |(at, follower): (Key, Follower)| Member {
             at,
             next: if follower.again { Next::Again(how.birth()) } else { Next::Down },
-            cause: Cause::Dependency { on: self.id(follower.on), how },
+            cause: Cause::Dependency { on: self.id(follower.on), how: seen(follower.on) },
         };
-        strategy::followers(&self.children, roots, loss).into_iter().map(member).collect()
+        found.into_iter().map(member).collect()
     }
 
     /// Brings children down together: each after those that come after it, and those that come up again only when all are

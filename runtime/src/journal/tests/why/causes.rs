@@ -165,7 +165,7 @@ fn a_unit_taken_along_over_an_edge_tells_the_edge() {
     let lines = [
         "api is ready (incarnation 2) since 10:20:31",
         "restarted at 10:20:06: db crashed; edge then = restart took api along",
-        "db is starting and not ready yet since 10:20:08",
+        "db runs since 10:20:08",
     ];
     story.check(&view, &lines);
 }
@@ -196,7 +196,7 @@ fn a_unit_taken_along_by_its_group_tells_the_group_and_its_budget() {
         "api is ready (incarnation 2) since 10:20:31",
         "restarted at 10:20:08: group core restarts together (one_for_all): worker crashed",
         "group core had used 2 of 5 restarts in 30 s",
-        "worker is starting and not ready yet since 10:20:12",
+        "worker runs since 10:20:12",
     ];
     together().check(&view, &lines);
 }
