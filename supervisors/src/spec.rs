@@ -1,4 +1,6 @@
-//! Child specifications: what a supervisor is told about a child, in OTP's words.
+//! Specifications: what a supervisor is told of itself ([`Flags`]), its children ([`ChildSpec`]) and groups
+//! ([`GroupSpec`]), in OTP's words. Types and defaults only; the engine gives them their meaning, and checks what does
+//! not fit together.
 
 use std::time::Duration;
 
@@ -14,14 +16,16 @@ pub type GroupId = Name;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u32);
 
-/// When a child that ended by itself is started again (OTP's restart type).
+/// When a child that ended by itself is started again (OTP's restart type). What a normal end is says
+/// [`ExitReason::is_normal`](crate::reason::ExitReason::is_normal).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
     /// Always.
     Permanent,
     /// Only after an abnormal end.
     Transient,
-    /// Never.
+    /// Never, also not when a sibling's crash has ended it. A start that failed had no life: where others would be tried
+    /// again after one, so is it.
     Temporary,
 }
 
@@ -30,13 +34,15 @@ pub enum Restart {
 pub enum Shutdown {
     /// At once, without asking.
     BrutalKill,
-    /// Ask, wait this long, then kill.
+    /// Ask, wait this long, then kill. Zero is a kill at once, after it was asked.
     Timeout(Duration),
-    /// Ask and wait for ever.
+    /// Ask and wait for ever; what a supervisor should have, whose children need their time. The deadline of a stop of
+    /// everything holds all the same.
     Infinity,
 }
 
-/// Whether a child is itself a supervisor; only counts and defaults depend on it.
+/// Whether a child is itself a supervisor. Counts depend on it, and [`ChildSpec::supervisor`] sets it with the defaults
+/// that belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildType {
     /// A leaf.
@@ -52,16 +58,18 @@ pub enum Strategy {
     OneForOne,
     /// The whole group.
     OneForAll,
-    /// The child and those that come after it.
+    /// The child and those that come after it in its group. In a supervisor whose children are no list
+    /// ([`Order::Needs`]): and those that need it, however far away.
     RestForOne,
 }
 
-/// The restart budget: more than `restarts` within `period` and the supervisor gives up (OTP `intensity`, `period`).
+/// The restart budget: more than `restarts` within `period` and its owner gives up (OTP's `intensity` and `period`). 0
+/// restarts give up at the first crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intensity {
     /// Restarts allowed within the period.
     pub restarts: u32,
-    /// The sliding window; its start is inclusive.
+    /// The sliding window, longer than nothing; a restart exactly this old still counts.
     pub period: Duration,
 }
 
@@ -70,7 +78,8 @@ pub struct Intensity {
 pub enum Escalate {
     /// The child is failed, the rest runs on.
     Isolate,
-    /// The group is brought down and has failed as a whole: one crash in the group above it.
+    /// The group is brought down and has failed as a whole: one crash in the group above it, which starts it again by
+    /// its own strategy and budget, or gives up in turn. Where the supervisor's own group has no budget, it stays down.
     Group,
     /// The whole supervisor stops (what OTP's supervisor does).
     Project,
@@ -79,7 +88,7 @@ pub enum Escalate {
 /// Children and groups that share a strategy, a budget and an escalation.
 ///
 /// A group is a supervisor inside the supervisor: a crash of a member is charged to the group's budget and answered by
-/// its strategy, and neither is felt outside of it until the group gives up.
+/// its strategy, and neither is felt outside of it until the group gives up, but over edges ([`ChildSpec::needs`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSpec {
     /// Unique among the supervisor's groups and children.
@@ -96,18 +105,20 @@ pub struct GroupSpec {
 
 /// What a supervisor is told of itself (OTP's supervisor flags), beside what OTP leaves no choice about.
 ///
-/// [`Flags::otp`] is OTP's supervisor to the letter; [`Flags::default`] is what a project of processes wants.
+/// [`Flags::otp`] is OTP's supervisor; [`Flags::default`] is what a project of services wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags {
     /// Who is restarted together with a child that has no group.
     pub strategy: Strategy,
-    /// The budget shared by all that have no group; `None`: each child has its own, and a group that gives up has failed.
+    /// The budget shared by all that have no group; `None`: each child has its own, and a group that gives up has
+    /// failed.
     pub intensity: Option<Intensity>,
     /// What using up `intensity` means; [`Escalate::Group`] is the same as [`Escalate::Project`] here.
     pub escalate: Escalate,
     /// Whether the supervisor ends with its significant children.
     pub auto_shutdown: AutoShutdown,
-    /// Whether children are a list, each started after and stopped before the one above it. If not, only needs order them.
+    /// Whether children are a list, each started after and stopped before the one above it. If not, only needs order
+    /// them.
     pub order: Order,
     /// What a child means that fails to start while all are started for the first time.
     pub first_start: FirstStart,
@@ -171,22 +182,23 @@ pub enum Ended {
 /// What an edge waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The child runs.
+    /// The child runs, or did and ended cleanly.
     Started,
-    /// The child reported that it is ready.
+    /// The child runs and has reported that it is ready.
     Ready,
     /// The child ended cleanly.
     Done,
 }
 
-/// What happens to the dependent when the child it needs crashes, restarts or loses its readiness.
+/// What happens to the dependent when the child it needs crashes, fails, is restarted or stopped, or (where it waits
+/// for [`Condition::Ready`]) loses its readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// Nothing.
     Ignore,
-    /// The dependent is restarted.
+    /// The dependent goes down, and comes up as soon as its needs hold again. A temporary one is not started again.
     Restart,
-    /// The dependent is stopped.
+    /// The dependent is stopped, as if somebody had asked for it.
     Stop,
 }
 
@@ -201,7 +213,8 @@ pub struct Edge {
     pub then: Then,
 }
 
-/// Delay between restarts: the first after a stable life is immediate, then `base` doubling to `max`, jittered down to half.
+/// Delay between restarts: the first after a stable life is immediate, then `base` doubling to `max`, jittered down to
+/// half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backoff {
     /// No delay, and no giving up by unstable lives (OTP's behaviour).
@@ -220,7 +233,7 @@ pub enum Backoff {
 pub enum Readiness {
     /// It never says so: running counts as healthy.
     Unreported,
-    /// It reports readiness, within this time of its start or the start has failed.
+    /// It reports readiness. A life that has not within this time of its beginning is ended, which counts as a crash.
     Within(Duration),
 }
 
@@ -233,7 +246,8 @@ pub struct ChildSpec {
     pub restart: Restart,
     /// How it is asked to end.
     pub shutdown: Shutdown,
-    /// OTP's `significant`; only dynamic children may set it.
+    /// Whether its end may end the supervisor ([`Flags::auto_shutdown`], without which it may not be set); not for
+    /// permanent children.
     pub significant: bool,
     /// Worker or supervisor.
     pub child_type: ChildType,
@@ -243,21 +257,23 @@ pub struct ChildSpec {
     pub readiness: Readiness,
     /// Delay between restarts.
     pub backoff: Backoff,
-    /// Its own budget (a child outside a declared group is a group of one).
+    /// Its own budget. Used only where no group shares one: with [`Flags::intensity`] `None`, by children outside of
+    /// groups.
     pub intensity: Intensity,
-    /// Consecutive lives that never stayed ready for `stable_after` before it is given up; `None` turns this off.
+    /// So many lives in a row that never became stable, and it is given up; `None` turns this off, and so does
+    /// [`Backoff::None`].
     pub unstable_max: Option<u32>,
-    /// How long a life must be ready to count as stable.
+    /// How long a life must be ready (or, if it never says so, run) to count as stable.
     pub stable_after: Duration,
-    /// What giving up means.
+    /// What giving up means; used where `intensity` is.
     pub escalate: Escalate,
-    /// `false`: its failure degrades a run but does not fail it.
+    /// `false`: its failure degrades a run but does not fail it, and never escalates.
     pub critical: bool,
 }
 
-/// OTP's default shutdown time of a worker.
+/// Default shutdown time of a worker, OTP's.
 pub const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(5);
-/// Default restart budget: restarts.
+/// Default restart budget of a child or group of a project: a crash now and then is forgiven, a loop is not.
 pub const INTENSITY_DEFAULT: Intensity = Intensity { restarts: 5, period: Duration::from_secs(30) };
 /// Default number of consecutive unstable lives.
 pub const UNSTABLE_MAX_DEFAULT: u32 = 8;
@@ -267,7 +283,7 @@ pub const STABLE_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 pub const BACKOFF_DEFAULT: Backoff =
     Backoff::Exponential { base: Duration::from_millis(200), max: Duration::from_secs(30) };
 
-/// OTP's default restart budget of a supervisor.
+/// OTP's default restart budget of a supervisor ([`Flags::otp`]).
 pub const OTP_INTENSITY_DEFAULT: Intensity = Intensity { restarts: 1, period: Duration::from_secs(5) };
 
 // === impl GroupSpec ===
@@ -283,9 +299,8 @@ impl GroupSpec {
 // === impl Flags ===
 
 impl Flags {
-    /// OTP's supervisor: a list of children that share a budget; giving up ends the supervisor.
-    ///
-    /// With [`ChildSpec::otp`] for the children, whose restarts know no delay.
+    /// OTP's supervisor: a list of children that share a budget of one restart in five seconds; giving up ends the
+    /// supervisor. To be used with [`ChildSpec::otp`] for the children, whose restarts know no delay.
     pub const fn otp(strategy: Strategy) -> Self {
         Self {
             strategy,

@@ -162,7 +162,7 @@ fn a_crash_in_an_inner_group_stays_there_until_that_is_given_up_to_the_outer_one
     until_ready(&project, "outside", 2);
     let failed = told(&project, "group.failed");
     assert_eq!(failed.len(), 1, "{failed:#?}");
-    assert_eq!(failed[0]["message"], "group core was given up: more than 1 restarts within 30s");
+    assert_eq!(failed[0]["message"], "group core was given up: more than 1 restart within 30s");
     assert_eq!(failed[0]["details"]["escalate"], "group");
     let outer = told(&project, "group.restarting").pop().expect("the outer group");
     assert_eq!(outer["details"]["group"], "all", "{outer:#}");

@@ -33,7 +33,9 @@ pub(super) fn event(run: &str, report: &Report, facts: Facts<'_>) -> EventView {
     if let Some(incarnation) = report.incarnation {
         event = event.incarnation(incarnation);
     }
-    if let Some(cause) = &report.cause {
+    // What a group was given up for stands in the message.
+    let tells_cause = !matches!(report.what, What::GroupGaveUp { .. });
+    if let Some(cause) = report.cause.as_ref().filter(|_| tells_cause) {
         event = event.cause(about.cause_text(cause));
         event = blame(event, report, cause);
     }

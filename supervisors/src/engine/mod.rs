@@ -1,48 +1,104 @@
 //! The supervisor's brain: a pure state machine.
 //!
 //! ```text
-//! shell ──Event──▶ step(now) ──▶ handle: the event changes one child, and those its fall takes along
-//!                               ├─ advance: begin the stops whose dependents are down
-//!                               ├─          start what is pending and may start
-//! shell ◀─Effects──────────────┴─ tell: idle?
+//! shell ──Event──▶ step(now) ──▶ handle: the event changes one child, and those that fall with it
+//!                               ├─ begin_stops: asks to end what has nobody above it left
+//!                               ├─ drop_ended: forgets what came to rest and is not to be kept
+//!                               ├─ start_pending: starts what is pending and may start
+//! shell ◀─Effects──────────────┴─ tell_idle: nothing lives, nothing comes
 //! ```
 //!
-//! One engine holds all children of one supervisor and all edges between them, so two restart loops can never race.
-//! It has no clock, does no I/O, and its only randomness is seeded: equal events give equal effects.
+//! One engine holds all children of one supervisor, all edges between them and the tree of its groups, so two restart
+//! loops can never race. It has no clock, does no I/O, and its only randomness is seeded: equal events give equal
+//! effects.
 //!
-//! # States and events
+//! # States and events of a life
 //!
 //! Desired (up or down) is kept apart from the state. Every life has a number; events of another life than the present
 //! one change nothing (`–` below, like every pair that is not listed).
 //!
-//! | state | `Spawned` | `SpawnFailed` | `Ready` | `Unready` | `LivenessLost` | `Exited` | timer |
+//! | state | `Spawned` | `SpawnFailed` | `Ignored` | `Ready` | `Unready` | `LivenessLost` | `Exited` | timer |
+//! |---|---|---|---|---|---|---|---|---|
+//! | Pending | – | – | – | – | – | – | – | – |
+//! | Starting | Running | *not begun* | Done | – | – | – | as Running | – |
+//! | Running | – | – | – | Ready | – | *leaving*, then as a crash | *judged* | Ready: *leaving*, then as a crash; Stable: counts forgiven |
+//! | Ready | – | – | – | – | Running | *leaving*, then as a crash | *judged* | Stable: counts forgiven |
+//! | Stopping | – | – | – | – | – | – | *what follows* | Grace: killed |
+//! | Backoff | – | – | – | – | – | – | – | Backoff: *charged* if that is due, then Pending |
+//! | Stopped, Done, Failed | – | – | – | – | – | – | – | – |
+//!
+//! *Leaving*: the life is on its way down but has not been asked to end, because it is still being started or others
+//! that go down too must be gone first. When its turn has come it is Stopping. What ends while it leaves, or cannot
+//! begin, goes the way of *what follows*: Stopped, Pending for its next life, Failed with its group, or judged as a
+//! crash.
+//!
+//! *Judged*: a clean end of a transient or temporary child is Done; any other end of a temporary one is Failed; the
+//! rest is *charged* and goes to Pending, or to Backoff if there is a delay.
+//!
+//! *Not begun*: what was to be tried once only (`Add`, `Try`, OTP's first start of all) is dropped, Stopped, or ends
+//! the supervisor. Where trying again cannot help, the child is Failed; with [`Rules::Otp`](crate::spec::Rules::Otp) it
+//! always can. All else goes to Backoff, also without a delay: between two tries everybody else has a turn. It is
+//! charged now, or with OTP's rules when Backoff is over, and then not at all if nobody wants the child any more.
+//!
+//! *Charged*: one restart is counted against the budget of the child, or the one that its group shares. If that is used
+//! up the child is given up, and its escalation decides: it alone is Failed; its group is, or is started again by the
+//! group above it, to whose budget that is charged; or everything goes down and the supervisor [ends](Engine::ending).
+//!
+//! # What is asked for
+//!
+//! | state | `Start` | `Stop` | `Restart` | `Kill` | `Adopt` | `Try` | `Remove` |
 //! |---|---|---|---|---|---|---|---|
-//! | Pending | – | – | – | – | – | – | – |
-//! | Starting | Running | Backoff, or Failed if trying again cannot help | – | – | – | as Running | – |
-//! | Running | – | – | Ready | – | Stopping, then as a crash | *judged* | Ready: Stopping, then as a crash; Stable: counts forgiven |
-//! | Ready | – | – | – | Running | Stopping, then as a crash | *judged* | Stable: counts forgiven |
-//! | Stopping | – | – | – | – | – | Stopped, Pending, or judged as a crash | Grace: killed |
-//! | Backoff | – | – | – | – | – | – | Backoff: Pending |
-//! | Stopped, Done, Failed | – | – | – | – | – | – | – |
+//! | Pending | – | Stopped | – | – | Running or Ready | – | – |
+//! | Starting, Running, Ready | – | *leaving* | *leaving* | if leaving: killed instead of asked | – | – | – |
+//! | the same, leaving | stays, if it was to be down | stays down | comes up again | as above | – | – | – |
+//! | Stopping | comes up again | stays down | comes up again | killed at once | – | – | – |
+//! | Backoff | Pending | Stopped | Pending | – | Running or Ready | – | – |
+//! | Stopped, Failed | Pending | – | Pending | – | Running or Ready | Pending, once | dropped |
+//! | Done | Pending if named | – | Pending if named | – | Running or Ready | Pending, once | dropped |
 //!
-//! *Judged*: a clean end of a transient or temporary child is Done; any other end of a temporary one is Failed; the rest
-//! is charged to the budget and goes to Pending or Backoff, or to Failed when the budget is used up.
+//! A child that is Pending behind a failing start of its group (below) is not running for OTP: `Try` and `Remove` hold
+//! for it as for a Stopped one, and with OTP's rules a `Stop` of the failing one stops it too.
 //!
-//! `Restore` changes only children that do not live: it sets their numbers, and Done or Failed where that is what they were.
+//! A `Restart` of all leaves those alone that are not wanted up or are Done. What comes to rest is dropped where
+//! [`Flags::ended`] says so.
 //!
-//! | state | `Start` | `Stop` | `Restart` | `Kill` | `Adopt` |
-//! |---|---|---|---|---|---|
-//! | Pending | – | Stopped | – | – | Running or Ready |
-//! | Starting, Running, Ready | – | *leaving*, then Stopping | *leaving*, then Stopping | if leaving: killed instead of asked | – |
-//! | Stopping | comes up again | stays down | comes up again | killed at once | – |
-//! | Backoff | Pending | Stopped | Pending | – | Running or Ready |
-//! | Stopped, Failed | Pending | – | Pending | – | Running or Ready |
-//! | Done | Pending if named | – | Pending if named | – | Running or Ready |
+//! `Add` makes a child that is Pending, to be tried once. `Restore` changes only children that do not live: it sets
+//! their numbers, and Done or Failed where that is what they were.
 //!
-//! *Leaving*: the life is on its way down but has not been asked to end, because it is still being started or dependents
-//! that go down too must be gone first. A `Start` now keeps it.
+//! | event | children | groups and flags |
+//! |---|---|---|
+//! | `Replace` | unchanged ones untouched; changed ones restarted if their lives are of no use any more or they have none and are wanted; removed ones stopped, then dropped; added ones Stopped | groups replaced; one of a known name keeps what it has used |
+//! | `Upgrade` | as `Replace` | groups and flags replaced, all in one step |
+//! | `Reflag` | untouched | flags replaced, from the next event on |
 //!
-//! A child that comes up again after others went down with it stays Pending until each of those lives is over.
+//! Of each of the three, what cannot be supervised changes nothing.
+//!
+//! # Falls and batches
+//!
+//! Children go down together as a *fall* and come up together as a *batch*. Here `b` of an ordered `one_for_all` group
+//! crashes:
+//!
+//! ```text
+//!         a ── b ── c                order: each after the one before it
+//!
+//! fall    b is over already ──▶ stop c ──▶ c is gone ──▶ stop a ──▶ a is gone ──▶ the fall is over
+//! batch   a, b, c Pending: nobody starts before that ──────────────────────────▶ start a ─▶ start b ─▶ start c
+//! ```
+//!
+//! A fall keeps its members in order also where one between them is dead or stays up. A life may be part of several
+//! falls: it is asked to end when its turn has come in each, and a child comes up when each fall it waits for is over.
+//!
+//! A batch orders only those that come up together: a child that is restarted alone waits for nobody but what it needs.
+//! Its *leader* is the child whose failure was the reason, then the one that failed to start. While the leader is in
+//! Backoff all of the batch waits; when it is tried again, those its strategy takes along fall once more.
+//!
+//! # Groups
+//!
+//! The supervisor itself is the outermost group; its flags are that group's strategy, budget and escalation. A declared
+//! group is one more inside it, with its own. A strategy restarts members of its own group and of groups in it, never
+//! what is outside; only edges ([`Then`](crate::spec::Then)) lead out. Where the supervisor's own children are no list,
+//! its `rest_for_one` means what needs the child. A restart is charged once, whoever is taken along: to the child's
+//! group, or to the child itself where the supervisor's own group has no budget.
 
 mod admin;
 mod advance;
@@ -89,7 +145,7 @@ use table::{Key, Table};
 /// few enough that fifty services do not fall upon a database in one moment.
 pub const START_PARALLEL_MAX_DEFAULT: usize = 16;
 
-/// What an engine is told once.
+/// What an engine is told once; only its flags may change later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Seed of the jitter; equal seeds and events give equal effects.
@@ -193,7 +249,8 @@ impl Engine {
         Plan::new(&specs.iter().collect::<Vec<_>>(), groups, flags).map(drop)
     }
 
-    /// Takes in one event and says what is to be done about it. Time never runs backwards: an earlier `now` is the last.
+    /// Takes in one event and says what is to be done about it. Time never runs backwards: an earlier `now` is the
+    /// last.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.step_into(now, event, &mut effects);

@@ -257,6 +257,7 @@ impl fmt::Display for Cause {
             Self::ReadyTimeout { within } => write!(f, "not ready within {within:?}"),
             Self::Liveness(detail) => write!(f, "stopped answering: {detail}"),
             Self::Dependency { on, how } => how.write(on, f),
+            Self::Intensity { restarts: 1, period } => write!(f, "more than 1 restart within {period:?}"),
             Self::Intensity { restarts, period } => write!(f, "more than {restarts} restarts within {period:?}"),
             Self::Unstable { lives } => write!(f, "{lives} lives in a row never became stable"),
             Self::SpecChange => f.write_str("its configuration changed"),
@@ -272,7 +273,7 @@ impl fmt::Display for Cause {
             }
             Self::Group { group: None, by, how } => {
                 how.write(by, f)?;
-                f.write_str(", and all restart together")
+                f.write_str(", which restarts others with it")
             }
             Self::GroupGaveUp { group, by } => write!(f, "group {group} was given up because of {by}"),
             Self::Adopted => f.write_str("taken over while running"),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem::needs_drop;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ractor::{Actor, ActorCell, ActorId, ActorRef, ActorRuntime, SpawnErr};
 
 use super::actor::{Message, Word};
-use super::noted::{Noted, tells_gone};
+use super::ends::End;
+use super::noted::Noted;
 use crate::engine::ChildKey;
 use crate::reason::StartError;
 use crate::spec::{ChildId, Incarnation};
@@ -53,8 +55,11 @@ pub(super) enum Begin {
 pub(super) enum GoneBy {
     /// It says so last of all, or a watcher does.
     Message,
-    /// Ractor's word of its end is enough: there is nothing to drop after it.
-    Event,
+    /// Ractor's word of its end is enough: there is nothing to drop after it, but for the state if that does not come along.
+    Event {
+        /// Whether there is something to drop in the state.
+        state_drops: bool,
+    },
 }
 
 /// A start under way.
@@ -125,10 +130,7 @@ where
         let supervisor = life.supervisor.get_cell();
         match ActorRuntime::spawn_linked_instant(None, Noted::reporting(actor, life), arguments, supervisor) {
             // The handle only tells what the actor reports itself.
-            Ok((actor, _)) => {
-                let gone_by = if tells_gone::<A>() { GoneBy::Message } else { GoneBy::Event };
-                Begin::Actor(actor.get_cell(), gone_by)
-            }
+            Ok((actor, _)) => Begin::Actor(actor.get_cell(), GoneBy::of::<A>()),
             Err(error) => Begin::Failed(start_error(&error)),
         }
     }
@@ -204,6 +206,24 @@ impl Life {
 impl fmt::Debug for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Life").field("id", &self.id).field("incarnation", &self.key.incarnation).finish_non_exhaustive()
+    }
+}
+
+// === impl GoneBy ===
+
+impl GoneBy {
+    /// What holds for actors of a kind.
+    pub(super) fn of<A: Actor>() -> Self {
+        if needs_drop::<A>() { Self::Message } else { Self::Event { state_drops: needs_drop::<A::State>() } }
+    }
+
+    /// Whether nothing is left of an actor that has ended so.
+    pub(super) fn is_gone(self, end: &End) -> bool {
+        match (self, end) {
+            (Self::Message, _) => false,
+            (Self::Event { .. }, End::Shutdown | End::Terminated { has_state: true }) => true,
+            (Self::Event { state_drops }, End::Failed(_) | End::Terminated { has_state: false }) => !state_drops,
+        }
     }
 }
 

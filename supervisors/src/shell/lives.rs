@@ -321,9 +321,10 @@ impl Shell {
         let known = child.and_then(|child| self.lives.children.get_mut(child));
         match known.and_then(|known| Some((known.graceful.load(Ordering::Acquire), known.present.as_mut()?))) {
             Some((graceful, present)) => {
+                let is_gone = present.gone_by.is_gone(&end);
                 present.end = Some(end);
                 let incarnation = present.incarnation;
-                if let (GoneBy::Event, Some(child)) = (present.gone_by, child) {
+                if let Some(child) = child.filter(|_| is_gone) {
                     self.exited(LifeKey { child, incarnation }, Some(graceful == incarnation.0));
                 }
             }

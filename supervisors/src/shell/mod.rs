@@ -1,19 +1,45 @@
-//! The thin shell round the engine, for plain ractor programs.
+//! The thin shell round the engine, for plain ractor programs. The crate's documentation shows how it is used.
 //!
 //! ```text
-//! handle ──messages──▶ supervisor actor ──Event──▶ engine
-//! children ──ends────▶        ▲         ◀─Effects──
-//!                             └── start tasks, watchers and timers report back by message
+//! SupervisorHandle ──requests──▶ supervisor actor ──Event──▶ engine
+//! start tasks, lives ──words───▶        ▲  │     ◀─Effects──
+//! ractor ──ends of actors──────▶        │  └──▶ begin, ask to end, kill a life; report; arm the alarm
+//! alarm ───────────────────────▶ ───────┘
 //! ```
 //!
 //! The actor turns messages and supervision events into events, and carries out effects. It decides nothing.
 //!
-//! What it never does: await in a handler, so that a start of minutes delays nobody; register a global name; read how an
-//! actor ended from ractor's text; start a life before the one before it is really gone; outlive its children, or they it.
+//! | file | has |
+//! |---|---|
+//! | `mod.rs`, `handle.rs` | what a program calls: specifications, and the handle of a running supervisor |
+//! | `actor.rs` | the actor and its messages; each is one call of the state |
+//! | `state.rs` | the state: drives the engine, carries effects out, ends the actor |
+//! | `requests.rs`, `replies.rs` | the handle's requests, and who waits for the outcome of which |
+//! | `child.rs` | what starts a child, and what a life is given to speak of itself |
+//! | `lives.rs`, `start.rs` | lives from the first step of their start to their end; the task of a start that is more than an actor |
+//! | `noted.rs`, `ends.rs` | when nothing of an actor is left, and how it ended |
+//! | `alarm.rs`, `reports.rs` | one sleeper for all timers; the stream of reports |
 //!
-//! Ractor kills what is linked under an actor that ends. So [`SupervisorHandle::stop`] is the way to end a supervisor in
-//! order; ractor's own `stop` on its cell kills its children at once. A supervisor that is a child of another is asked by
-//! message and stops in order.
+//! What it never does: await in a handler, so that a start of minutes delays nobody; register a global name; read how
+//! an actor ended from ractor's text; start a life before the one before it is really gone; outlive its children, or
+//! they it.
+//!
+//! # When a life is over
+//!
+//! Ractor tells of an end before the actor's value is dropped, and what that holds (a port, a file) may be what the
+//! next life needs. So the actor of a child is wrapped in one that speaks when it is dropped, after all that it holds,
+//! and that word is what ends the life. Ractor's own word tells how it ended. An actor with nothing to drop needs no
+//! second word.
+//!
+//! # Three things to know of ractor
+//!
+//! - It kills what is linked under an actor that ends. So [`SupervisorHandle::stop`] is the way to end a supervisor in
+//!   order; ractor's own `stop` on its cell kills its children at once. A supervisor that is a child of another is asked
+//!   by message and stops in order. What was linked below a killed or crashed child is killed with it, but not waited
+//!   for.
+//! - It has one word for a kill by a third party and a normal end. Of an actor given as one ([`SupervisorSpec::actor`]),
+//!   or started by [`StartContext::spawn`], the two are told apart; of another one they are not.
+//! - A kill reaches an actor at its next `await`. One that blocks its thread is waited for, not taken for dead.
 
 mod actor;
 mod alarm;
@@ -166,8 +192,8 @@ impl SupervisorSpec {
         Self { name, children: Children::default(), groups: Vec::new(), options }
     }
 
-    /// OTP's `simple_one_for_one`, or Elixir's `DynamicSupervisor`: children come and go at run time, each with its spec;
-    /// only living ones are known, and a stop takes them down all at once.
+    /// OTP's `simple_one_for_one`, or Elixir's `DynamicSupervisor`: children come and go at run time, each with its
+    /// spec; only living ones are known, and a stop takes them down all at once.
     pub fn dynamic(name: Name) -> Self {
         Self::new(name, Strategy::OneForOne).flags(Flags::dynamic())
     }

@@ -1,8 +1,9 @@
 //! A child's actor with a note of how it fares: that it could not begin, how it ended, and when nothing of it is left.
 //!
 //! The note is part of the actor's own value, after the actor, so that it speaks last: when it is dropped, the actor's
-//! handler has been, its children are killed and its state is with the supervisor. A handler with nothing to drop is gone
-//! as soon as ractor tells of the end, so for it the note is silent.
+//! handler has been, its children are killed and its state is with the supervisor or dropped. A handler with nothing to
+//! drop is gone as soon as ractor tells of the end, so for it the note is silent: but ractor drops the state of an actor
+//! that failed, or was killed in its last moments, only after it has told of that.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -11,7 +12,7 @@ use std::sync::OnceLock;
 use futures::FutureExt as _;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::child::Life;
+use super::child::{GoneBy, Life};
 use crate::reason::StartError;
 
 /// The actor of a child.
@@ -24,23 +25,22 @@ struct Note {
     life: Life,
     /// Whether it tells of a start that failed; else the task that started it does.
     is_reporting: bool,
-    /// Whether it tells when the handler has been dropped.
-    tells_gone: bool,
+    gone_by: GoneBy,
     /// Set when its `pre_start` succeeded.
     begun: OnceLock<ActorId>,
 }
 
 // === impl Noted ===
 
-impl<A> Noted<A> {
+impl<A: Actor> Noted<A> {
     /// Tells of a failed start itself.
     pub(super) fn reporting(actor: A, life: Life) -> Self {
-        Self { actor, note: Note::new(life, true, tells_gone::<A>()) }
+        Self { actor, note: Note::new(life, true, GoneBy::of::<A>()) }
     }
 
     /// Is told of by the task that starts it.
     pub(super) fn silent(actor: A, life: Life) -> Self {
-        Self { actor, note: Note::new(life, false, true) }
+        Self { actor, note: Note::new(life, false, GoneBy::Message) }
     }
 }
 
@@ -96,8 +96,8 @@ impl<A: Actor> Actor for Noted<A> {
 // === impl Note ===
 
 impl Note {
-    fn new(life: Life, is_reporting: bool, tells_gone: bool) -> Self {
-        Self { life, is_reporting, tells_gone, begun: OnceLock::new() }
+    fn new(life: Life, is_reporting: bool, gone_by: GoneBy) -> Self {
+        Self { life, is_reporting, gone_by, begun: OnceLock::new() }
     }
 
     fn begin(&self, actor: ActorId) {
@@ -115,17 +115,20 @@ impl Note {
 impl Drop for Note {
     fn drop(&mut self) {
         match self.begun.get() {
-            Some(&actor) if self.tells_gone => self.life.gone(actor, Some(self.life.was_graceful())),
-            Some(_) => {}
+            Some(&actor) => {
+                let is_graceful = self.life.was_graceful();
+                let tells = match self.gone_by {
+                    GoneBy::Message => true,
+                    GoneBy::Event { state_drops } => state_drops && !is_graceful,
+                };
+                if tells {
+                    self.life.gone(actor, Some(is_graceful));
+                }
+            }
             // Told twice if its `pre_start` failed; what is told second is of a life that is known to be over.
             None => self.fail("finish the start: the actor was killed".to_owned()),
         }
     }
-}
-
-/// Whether an actor of this kind tells by itself when nothing of it is left.
-pub(super) fn tells_gone<A>() -> bool {
-    std::mem::needs_drop::<A>()
 }
 
 /// What a panic says.

@@ -83,7 +83,7 @@ fn a_unit_without_a_group_has_a_budget_of_its_own() {
     );
     project.envctl(&["up", "-d"]).ok();
     let failed = project.until_state("loop", "failed");
-    assert_eq!((&failed["incarnation"], &failed["cause"]), (&json!(2), &json!("more than 1 restarts within 30s")));
+    assert_eq!((&failed["incarnation"], &failed["cause"]), (&json!(2), &json!("more than 1 restart within 30s")));
     assert_eq!(project.unit("well")["incarnation"], 1);
     let restarting = told(&project, "unit.restarting");
     let details = &restarting[0]["details"];
@@ -119,7 +119,7 @@ fn a_budget_that_ends_the_project_stops_everything_in_order_and_up_exits_1() {
     let env = TestEnvironment::new();
     let project = env.project(ENDING);
     let up = project.start(&["up"]).wait(Duration::from_secs(30)).exits(1);
-    let cause = "loop was given up, which stops everything: more than 1 restarts within 30s";
+    let cause = "loop was given up, which stops everything: more than 1 restart within 30s";
     up.complains(&[&format!("project has failed: {cause}"), "hint", "envctl why loop"]);
     assert_eq!(project.read("order"), "start low\nstart high\nstop high\nstop low\n");
 

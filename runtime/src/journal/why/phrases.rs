@@ -133,7 +133,8 @@ pub(super) fn failing_of(cause: &str) -> Option<String> {
 
 /// Whether a cause says only that a budget is spent, and not on what; the words are those of `Cause`.
 pub(super) fn is_limit(cause: &str) -> bool {
-    (cause.starts_with("more than ") && cause.contains(" restarts within ")) || cause.ends_with("never became stable")
+    (cause.starts_with("more than ") && (cause.contains(" restarts within ") || cause.contains(" restart within ")))
+        || cause.ends_with("never became stable")
 }
 
 /// Whether a cause is that a whole group was given up; the words are those of `Cause`.
