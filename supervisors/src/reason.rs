@@ -57,7 +57,7 @@ impl fmt::Display for ExitReason {
             Self::Normal => f.write_str("normal end"),
             Self::Shutdown => f.write_str("shutdown"),
             Self::Killed => f.write_str("killed"),
-            Self::Error(text) => write!(f, "error: {text}"),
+            Self::Error(text) => write!(f, "error: {}", brief(text)),
             Self::Unknown(why) => write!(f, "unknown end ({why})"),
         }
     }
@@ -76,11 +76,26 @@ pub fn signal_name(number: i32) -> String {
     }
 }
 
+/// The longest text of an error that is shown: a line or two of a terminal, whatever an actor puts into it.
+const SHOWN_MAX_CHARS: usize = 400;
+
+/// A text of others on one line, cut if it is long.
+pub(crate) fn brief(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.len() <= SHOWN_MAX_CHARS && !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut brief: String = text.chars().take(SHOWN_MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(SHOWN_MAX_CHARS).is_some() {
+        brief.push('…');
+    }
+    brief.into()
+}
+
 // === impl StartError ===
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&brief(&self.message))
     }
 }
 

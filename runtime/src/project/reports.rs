@@ -149,6 +149,7 @@ fn with_limit(event: EventBuilder, limit: &Limit) -> EventBuilder {
             event.detail("intensity", *restarts).detail("period_ms", period)
         }
         Limit::Unstable { lives } => event.detail("unstable", *lives),
+        Limit::Hopeless => event.detail("retry", false),
     }
 }
 

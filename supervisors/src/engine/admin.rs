@@ -147,6 +147,7 @@ impl Engine {
         let Some(at) = self.children.find(id.as_str()) else { return };
         self.children[at].desired = Desired::Up;
         self.children[at].trial = Some(Trial::Keep);
+        self.forget_failed_groups(at);
         self.pend(at, Birth::Manual);
     }
 

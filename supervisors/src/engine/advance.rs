@@ -98,7 +98,7 @@ impl Engine {
         loop {
             let next = self.work.pending.first().copied();
             let has_place = self.starting < self.options.start_parallel_max.max(1);
-            match self.work.free.first().copied().filter(|free| has_place && next.is_none_or(|next| *free <= next)) {
+            match self.work.free.first().copied().filter(|free| has_place && next.is_none_or(|next| *free < next)) {
                 Some(free) => {
                     self.work.free.remove(&free);
                     self.spawn(free.1);
@@ -135,6 +135,7 @@ impl Engine {
         for at in keys {
             self.wake(at);
             self.note_stop(at);
+            self.refresh_coming(at);
         }
     }
 

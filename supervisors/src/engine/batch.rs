@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
-use super::child::State;
+use super::child::{Child, State};
 use super::table::Key;
 
 /// Names one batch.
@@ -15,11 +15,18 @@ pub(super) type BatchId = u64;
 /// A batch under way.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// The child whose failure was the reason, or that holds it up.
-    pub(super) leader: Option<Key>,
+    leader: Option<Leader>,
     members: Vec<Key>,
     /// How many are not up yet.
     coming: usize,
+}
+
+/// The child whose failure was the reason, or that holds others up.
+#[derive(Debug, Clone, Copy)]
+struct Leader {
+    at: Key,
+    /// It holds up the members of this group only; `None`: the whole batch.
+    group: Option<usize>,
 }
 
 // === impl Engine ===
@@ -29,6 +36,7 @@ impl Engine {
     pub(super) fn form_batch(&mut self, members: Vec<Key>, leader: Option<Key>) {
         let id = if members.len() > 1 {
             self.last_batch += 1;
+            let leader = leader.map(|at| Leader { at, group: None });
             self.batches.insert(self.last_batch, Batch { leader, ..Batch::default() });
             Some(self.last_batch)
         } else {
@@ -48,17 +56,20 @@ impl Engine {
     }
 
     fn set_batch(&mut self, at: Key, batch: Option<BatchId>) {
+        let led = self.batch_of(at);
         if self.children[at].batch != batch {
             self.note_coming(at, false);
             self.children[at].batch = batch;
         }
         self.refresh_coming(at);
+        led.into_iter().for_each(|other| self.wake(other));
     }
 
     /// Brings up to date whether others of its batch wait for a child; to be called when its state has changed.
     pub(super) fn refresh_coming(&mut self, at: Key) {
         let child = &self.children[at];
-        let is_coming = child.batch.is_some() && child.is_on_its_way();
+        // What is on its way down has been told to come up again, or will leave the batch.
+        let is_coming = child.batch.is_some() && (child.is_on_its_way() || child.leaves());
         self.note_coming(at, is_coming);
     }
 
@@ -99,8 +110,8 @@ impl Engine {
         let Some((id, batch)) = child.batch.and_then(|id| Some((id, self.batches.get(&id)?))) else {
             return Vec::new();
         };
-        if let Some(leader) = batch.leader.filter(|&leader| leader != at && self.holds_up(leader, id)) {
-            return vec![leader];
+        if let Some(leader) = batch.leader.filter(|&leader| self.holds_up(leader, id, at)) {
+            return vec![leader.at];
         }
         let (mut found, mut seen, mut todo) = (Vec::new(), BTreeSet::new(), self.groups.before(child.seat));
         while let Some(before) = todo.pop() {
@@ -117,9 +128,11 @@ impl Engine {
         found
     }
 
-    fn holds_up(&self, leader: Key, id: BatchId) -> bool {
-        let leader = self.children.get(leader).filter(|leader| leader.batch == Some(id));
-        leader.is_some_and(|leader| matches!(leader.state, State::Backoff { .. }))
+    /// Whether a child has to wait because a leader waits in backoff.
+    fn holds_up(&self, leader: Leader, id: BatchId, at: Key) -> bool {
+        let in_backoff = |child: &&Child| child.batch == Some(id) && matches!(child.state, State::Backoff { .. });
+        let reaches = |group: usize| self.groups.upwards(self.children[at].seat.group).any(|around| around == group);
+        leader.at != at && leader.group.is_none_or(reaches) && self.children.get(leader.at).filter(in_backoff).is_some()
     }
 
     /// Whether a child is pending behind a leader that waits in backoff: OTP calls it not running.
@@ -127,21 +140,22 @@ impl Engine {
         let child = &self.children[at];
         let batch = child.batch.and_then(|id| Some((id, self.batches.get(&id)?)));
         let leader = batch.and_then(|(id, batch)| Some((id, batch.leader?)));
-        matches!(child.state, State::Pending(_))
-            && leader.is_some_and(|(id, leader)| leader != at && self.holds_up(leader, id))
+        matches!(child.state, State::Pending(_)) && leader.is_some_and(|(id, leader)| self.holds_up(leader, id, at))
     }
 
-    /// A member that failed to start holds up the rest of its batch.
+    /// A member that failed to start holds up the rest of its group.
     pub(super) fn lead_batch(&mut self, at: Key) {
+        let group = Some(self.children[at].seat.group);
         if let Some(batch) = self.children[at].batch.and_then(|id| self.batches.get_mut(&id)) {
-            batch.leader = Some(at);
+            batch.leader = Some(Leader { at, group });
         }
     }
 
     /// The pending members of the batch that a child leads.
     pub(super) fn batch_of(&self, leader: Key) -> Vec<Key> {
         let id = self.children[leader].batch;
-        let led = id.and_then(|id| self.batches.get(&id)).filter(|batch| batch.leader == Some(leader));
+        let leads = |batch: &&Batch| batch.leader.is_some_and(|known| known.at == leader);
+        let led = id.and_then(|id| self.batches.get(&id)).filter(leads);
         let is_waiting = |at: &Key| {
             let child = self.children.get(*at).filter(|child| child.batch == id);
             *at != leader && child.is_some_and(|child| matches!(child.state, State::Pending(_)))

@@ -153,6 +153,17 @@ impl Engine {
             fall.nodes.insert(at, Node { is_gone, ..Node::default() });
         }
         self.add_what_is_between(&mut fall);
+        self.link_fall(&mut fall);
+        self.last_fall += 1;
+        self.falls.insert(self.last_fall, fall);
+        self.last_fall
+    }
+
+    /// Makes each node wait for those right above it.
+    fn link_fall(&self, fall: &mut Fall) {
+        for node in fall.nodes.values_mut() {
+            (node.waits, node.below) = (0, Vec::new());
+        }
         for nth in 0..fall.nodes.len() {
             let at = *fall.nodes.get_index(nth).expect("invariant: within its length").0;
             for above in self.right_above(at) {
@@ -165,9 +176,14 @@ impl Engine {
         let free = |(&at, node): (&Key, &Node)| (node.is_gone && node.waits == 0).then_some(at);
         let over = fall.nodes.iter().filter_map(free).collect();
         fall.release(over);
-        self.last_fall += 1;
-        self.falls.insert(self.last_fall, fall);
-        self.last_fall
+    }
+
+    /// The order has changed: what is under way goes on in the new one, or two falls might wait for each other.
+    pub(super) fn relink_falls(&mut self) {
+        for (id, mut fall) in std::mem::take(&mut self.falls) {
+            self.link_fall(&mut fall);
+            self.falls.insert(id, fall);
+        }
     }
 
     /// Everything above the members joins as a node that is over by itself. Those that no member is above are harmless.
@@ -186,8 +202,9 @@ impl Engine {
 
     /// What comes right after a child: its dependents, and its neighbours in ordered groups.
     fn right_above(&self, at: Key) -> Vec<Key> {
-        let mut above = self.groups.after(self.children[at].seat);
-        above.extend(self.children[at].dependents.iter().map(|link| link.to));
+        let Some(child) = self.children.get(at) else { return Vec::new() };
+        let mut above = self.groups.after(child.seat);
+        above.extend(child.dependents.iter().map(|link| link.to));
         above
     }
 

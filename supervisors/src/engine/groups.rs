@@ -64,6 +64,13 @@ pub(super) struct Seat {
     pub(super) position: u64,
 }
 
+// === impl Seat ===
+
+impl Seat {
+    /// Beside all groups.
+    pub(super) const DETACHED: Self = Self { group: ROOT, position: u64::MAX };
+}
+
 // === impl Groups ===
 
 impl<K: Copy + Eq> Groups<K> {
@@ -202,7 +209,7 @@ impl<K: Copy + Eq> Groups<K> {
     /// Every child that comes after a seat in its group.
     pub(super) fn rest(&self, seat: Seat) -> Vec<K> {
         let mut found = Vec::new();
-        for (_, &member) in self.all[seat.group].members.range(seat.position + 1..) {
+        for (_, &member) in self.all[seat.group].members.range(seat.position.saturating_add(1)..) {
             self.collect(member, &mut found);
         }
         found
@@ -216,7 +223,7 @@ impl<K: Copy + Eq> Groups<K> {
 
     fn beside(&self, seat: Seat, neighbours: impl Fn(&Group<K>, u64) -> Vec<K>) -> Vec<K> {
         let mut found = Vec::new();
-        let mut seat = Some(seat);
+        let mut seat = Some(seat).filter(|seat| *seat != Seat::DETACHED);
         while let Some(Seat { group, position }) = seat {
             if self.all[group].is_ordered {
                 found.extend(neighbours(&self.all[group], position));

@@ -355,7 +355,8 @@ impl Engine {
 
     /// The waves a start of everything goes in: each needs only earlier ones.
     pub fn start_order(&self) -> Vec<Vec<ChildId>> {
-        let specs: Vec<_> = self.children.iter().map(|(_, child)| &child.spec).collect();
+        let present = self.children.iter().filter(|(_, child)| !child.removed);
+        let specs: Vec<_> = present.map(|(_, child)| &child.spec).collect();
         let plan = Plan::new(&specs, &self.declared, &self.options.flags).unwrap_or_default();
         let ids = |wave: Vec<usize>| wave.into_iter().map(|at| specs[at].id.clone()).collect();
         plan.waves().into_iter().map(ids).collect()
@@ -389,6 +390,8 @@ impl Engine {
     /// Enters a state. Timers belong to the state that is left.
     fn enter(&mut self, at: Key, state: State) {
         self.cancel_timers(at);
+        let was_backoff = matches!(self.children[at].state, State::Backoff { .. });
+        let led = if was_backoff { self.batch_of(at) } else { Vec::new() };
         let child = &mut self.children[at];
         self.active -= usize::from(child.is_active());
         self.starting -= usize::from(matches!(child.state, State::Starting(_)));
@@ -403,6 +406,7 @@ impl Engine {
         self.wake(at);
         self.refresh_coming(at);
         self.wake_dependents(at);
+        led.into_iter().for_each(|other| self.wake(other));
     }
 
     fn arm(&mut self, at: Key, kind: TimerKind, due: Time) {

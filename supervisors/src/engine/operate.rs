@@ -14,6 +14,9 @@ use crate::spec::{ChildId, Condition, FirstStart, Incarnation, Rules};
 
 impl Engine {
     pub(super) fn start(&mut self, ids: &[ChildId], with_needs: bool) {
+        if self.ending.is_some() {
+            return;
+        }
         let named = self.named(ids);
         let mut wanted: BTreeSet<Key> = if ids.is_empty() { self.present().collect() } else { named.clone() };
         if with_needs {
@@ -63,7 +66,8 @@ impl Engine {
             State::Stopped | State::Failed | State::Backoff { .. } => self.pend(at, Birth::Start),
             State::Done if again => self.pend(at, Birth::Start),
             State::Stopping(life) => {
-                if let Some(leaving) = &mut life.leaving {
+                // A crash is judged all the same: it concerns others too, and another life follows from it.
+                if let Some(leaving) = life.leaving.as_mut().filter(|leaving| !matches!(leaving.next, Next::Crash(_))) {
                     leaving.next = Next::Again(Birth::Start);
                     child.cause = Some(Cause::Operator);
                 }
@@ -74,6 +78,7 @@ impl Engine {
                     self.cancel_timers(at);
                     self.arm_life(at);
                     self.leave_falls(at);
+                    self.refresh_coming(at);
                 }
             }
             State::Pending(_) | State::Done => {}
@@ -84,18 +89,25 @@ impl Engine {
     /// Somebody asks for a start: what a child has used of its budget is forgotten, and if it had failed, what its groups have.
     fn forget_failures(&mut self, at: Key) {
         self.children[at].budget.reset();
-        if matches!(self.children[at].state, State::Failed) {
-            let around: Vec<_> = self.groups.upwards(self.children[at].seat.group).collect();
-            around.into_iter().for_each(|group| self.groups.get_mut(group).record = Record::default());
+        let has_failed = matches!(self.children[at].state, State::Failed);
+        let around: Vec<_> = self.groups.upwards(self.children[at].seat.group).collect();
+        for group in around {
+            if has_failed || self.groups.get(group).record.failed {
+                self.groups.get_mut(group).record = Record::default();
+            }
         }
     }
 
+    /// One of a group that was given up lives again, so the group has not failed any more.
+    pub(super) fn forget_failed_groups(&mut self, at: Key) {
+        let around: Vec<_> = self.groups.upwards(self.children[at].seat.group).collect();
+        around.into_iter().for_each(|group| self.groups.get_mut(group).record.failed = false);
+    }
+
     pub(super) fn pend(&mut self, at: Key, birth: Birth) {
-        let waiting = self.batch_of(at);
         self.leave_batch(at);
         self.children[at].cause = Some(Cause::Operator);
         self.enter(at, State::Pending(Pending::new(birth)));
-        waiting.into_iter().for_each(|other| self.wake(other));
     }
 
     pub(super) fn stop(&mut self, ids: &[ChildId]) {
@@ -121,16 +133,19 @@ impl Engine {
     }
 
     pub(super) fn restart(&mut self, ids: &[ChildId]) {
+        if self.ending.is_some() {
+            return;
+        }
         let roots: Vec<_> = if ids.is_empty() {
             self.present().filter(|&at| self.is_wanted_running(at)).collect()
         } else {
             self.named(ids).into_iter().collect()
         };
-        self.restart_all(&roots, &Cause::Operator);
+        self.restart_all(&roots, &Cause::Operator, Vec::new());
     }
 
-    /// Restarts children, not counted, with those dependents whose edges say so.
-    pub(super) fn restart_all(&mut self, roots: &[Key], cause: &Cause) {
+    /// Restarts children, not counted, with those dependents whose edges say so; others go down in the same fall.
+    pub(super) fn restart_all(&mut self, roots: &[Key], cause: &Cause, others: Vec<Member>) {
         for &at in roots {
             self.forget_failures(at);
             let child = &mut self.children[at];
@@ -141,7 +156,7 @@ impl Engine {
             }
         }
         let member = |&at: &Key| Member { at, next: Next::Again(Birth::Manual), cause: cause.clone() };
-        self.fell(roots, roots.iter().map(member).collect(), How::Restarted);
+        self.fell(roots, roots.iter().map(member).chain(others).collect(), How::Restarted);
         roots.iter().for_each(|&at| self.leave_batch(at));
         self.form_batch(roots.to_vec(), None);
     }
@@ -181,6 +196,7 @@ impl Engine {
         child.cause = Some(Cause::Adopted);
         let is_ready = ready && !child.never_reports_readiness();
         let life = Life { was_ready: is_ready, ..Life::new(incarnation) };
+        self.forget_failed_groups(at);
         self.leave_batch(at);
         self.enter(at, if is_ready { State::Ready(life) } else { State::Running(life) });
         self.report_state(at, What::Adopted);

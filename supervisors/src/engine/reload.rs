@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::child::{Child, Link, Next, State};
 use super::fall::Member;
-use super::groups::Groups;
+use super::groups::{Groups, Seat};
 use super::order::Plan;
 use super::table::Key;
 use super::view::Desired;
@@ -31,12 +31,20 @@ impl Engine {
         self.children.reorder(&keys);
         self.keep_removed();
         self.declared = groups;
-        self.wire().expect("invariant: checked specs, and removed children that nothing new needs");
-        self.look_at_all();
-        self.stop_removed(&gone);
+        self.rewire();
+        let removed = |&at: &Key| Member { at, next: Next::Down, cause: Cause::SpecChange };
+        let removed = gone.iter().map(removed).collect();
         let changed = changed.iter().filter_map(|id| self.children.find(id.as_str()));
         let changed: Vec<_> = changed.filter(|&at| self.children[at].desired == Desired::Up).collect();
-        self.restart_all(&changed, &Cause::SpecChange);
+        self.restart_all(&changed, &Cause::SpecChange, removed);
+        self.note_ended(&gone);
+    }
+
+    /// Brings everything in line with checked specs, groups and flags, also what is under way.
+    fn rewire(&mut self) {
+        self.wire().expect("invariant: the specs have been checked");
+        self.relink_falls();
+        self.look_at_all();
     }
 
     /// Gives a known child its new spec, or makes one.
@@ -80,9 +88,11 @@ impl Engine {
         }
     }
 
-    /// Orders all children, links them, and seats them in their groups. Groups that have lost all members are gone.
+    /// Orders all children, links them, and seats them in their groups. Removed ones only keep what they need: they are in
+    /// no group and no order any more.
     pub(super) fn wire(&mut self) -> Result<(), SpecError> {
-        let keys: Vec<Key> = self.children.keys().collect();
+        let all: Vec<Key> = self.children.keys().collect();
+        let (keys, removed): (Vec<Key>, Vec<Key>) = all.iter().partition(|&&at| !self.children[at].removed);
         let specs: Vec<&ChildSpec> = keys.iter().map(|&at| &self.children[at].spec).collect();
         let plan = Plan::new(&specs, &self.declared, &self.options.flags)?;
         let (mut groups, seats) = Groups::build(&specs, &self.declared, &self.options.flags, |at| keys[at]);
@@ -95,8 +105,13 @@ impl Engine {
         for (topo, at) in (0u64..).zip(&plan.topological) {
             self.children[keys[*at]].topo = topo;
         }
-        self.topo_end = keys.len() as u64;
-        self.link(&keys);
+        for (topo, &at) in (keys.len() as u64..).zip(&removed) {
+            let child = &mut self.children[at];
+            (child.seat, child.topo) = (Seat::DETACHED, topo);
+            (child.needs, child.dependents) = (Vec::new(), Vec::new());
+        }
+        self.topo_end = all.len() as u64;
+        self.link(&all);
         Ok(())
     }
 
@@ -111,9 +126,7 @@ impl Engine {
         }
     }
 
-    fn stop_removed(&mut self, gone: &[Key]) {
-        let member = |&at: &Key| Member { at, next: Next::Down, cause: Cause::SpecChange };
-        self.bring_down(gone.iter().map(member).collect(), None);
+    fn note_ended(&mut self, gone: &[Key]) {
         for &at in gone {
             if matches!(self.children[at].state, State::Stopped | State::Done | State::Failed) {
                 self.ended.push(at);
@@ -122,10 +135,11 @@ impl Engine {
     }
 
     pub(super) fn reflag(&mut self, flags: Flags) {
-        let specs: Vec<_> = self.children.iter().map(|(_, child)| child.spec.clone()).collect();
+        let present = self.children.iter().filter(|(_, child)| !child.removed);
+        let specs: Vec<_> = present.map(|(_, child)| child.spec.clone()).collect();
         if Self::check_with(&specs, &self.declared, &flags).is_ok() {
             self.options.flags = flags;
-            self.groups.set_flags(&flags);
+            self.rewire();
         }
     }
 }

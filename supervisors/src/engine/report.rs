@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::child::Birth;
-use crate::reason::{ExitReason, StartError};
+use crate::reason::{ExitReason, StartError, brief};
 use crate::spec::{ChildId, Condition, Escalate, GroupId, Incarnation, Strategy};
 
 /// One decision or observation about one child.
@@ -144,6 +144,8 @@ pub enum Limit {
         /// The lives.
         lives: u32,
     },
+    /// None: a start failed that no further try can help.
+    Hopeless,
 }
 
 /// Why something happened. Displays as one plain line for people.
@@ -181,6 +183,8 @@ pub enum Cause {
         /// The lives.
         lives: u32,
     },
+    /// A start failed that no further try can help.
+    Hopeless,
     /// Its spec changed.
     SpecChange,
     /// Everything goes down.
@@ -242,6 +246,7 @@ impl From<Limit> for Cause {
         match limit {
             Limit::Intensity { restarts, period } => Self::Intensity { restarts, period },
             Limit::Unstable { lives } => Self::Unstable { lives },
+            Limit::Hopeless => Self::Hopeless,
         }
     }
 }
@@ -260,6 +265,7 @@ impl fmt::Display for Cause {
             Self::Intensity { restarts: 1, period } => write!(f, "more than 1 restart within {period:?}"),
             Self::Intensity { restarts, period } => write!(f, "more than {restarts} restarts within {period:?}"),
             Self::Unstable { lives } => write!(f, "{lives} lives in a row never became stable"),
+            Self::Hopeless => f.write_str("a start that no further try can help"),
             Self::SpecChange => f.write_str("its configuration changed"),
             Self::Shutdown => f.write_str("everything was stopped"),
             Self::Ending { by, why } => match &**why {
@@ -288,7 +294,7 @@ fn write_exit(f: &mut fmt::Formatter<'_>, reason: &ExitReason) -> fmt::Result {
         ExitReason::Normal => f.write_str("ended normally"),
         ExitReason::Shutdown => f.write_str("shut down by itself"),
         ExitReason::Killed => f.write_str("was killed"),
-        ExitReason::Error(text) => write!(f, "ended with an error: {text}"),
+        ExitReason::Error(text) => write!(f, "ended with an error: {}", brief(text)),
         ExitReason::Unknown(why) => write!(f, "ended, nobody saw how ({why})"),
     }
 }

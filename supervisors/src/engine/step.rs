@@ -86,7 +86,7 @@ impl Engine {
             (Some(trial), _) => self.trial_failed(at, trial),
             (None, Some(Next::Again(birth))) if retry => self.enter(at, State::Pending(Pending::new(birth))),
             (None, Some(Next::Fail)) => self.fail_with_group(at),
-            (None, Some(Next::Again(_) | Next::Crash(_)) | None) if !retry => self.fail(at, cause),
+            (None, Some(Next::Again(_) | Next::Crash(_)) | None) if !retry => self.give_up_hopeless(at, cause),
             (None, Some(Next::Again(_) | Next::Crash(_)) | None) => self.charge(at, cause, false, Failure::OfStart),
         }
     }
@@ -109,12 +109,12 @@ impl Engine {
 
     fn ready(&mut self, at: Key) {
         let State::Running(mut life) = self.children[at].state.clone() else { return };
-        if life.leaving.is_none() {
-            life.was_ready = true;
-            self.enter(at, State::Ready(life));
-            self.report_state(at, What::Ready);
-            self.arm_life(at);
-        }
+        // Also of a life on its way down: a start may keep it yet.
+        life.was_ready = true;
+        self.enter(at, State::Ready(life));
+        self.report_state(at, What::Ready);
+        self.arm_life(at);
+        self.note_stop(at);
     }
 
     fn unready(&mut self, at: Key, detail: String) {

@@ -100,14 +100,12 @@ impl Engine {
             let last = self.children[at].cause.clone().unwrap_or(Cause::Operator);
             return self.give_up(at, limit, last);
         }
-        let waiting = self.batch_of(at);
         self.enter(at, State::Pending(Pending::new(Birth::Automatic)));
         let companions = self.companions(at);
         let is_anyone_up = companions.who.iter().any(|&other| self.children[other].life().is_some());
         if is_anyone_up || self.options.flags.rules == Rules::Otp {
             self.restart_with(at, companions, How::Crashed);
         }
-        waiting.into_iter().for_each(|other| self.wake(other));
     }
 
     /// Restarts companions of a child, and followers of them all, in one fall; the child, which is down, comes up with them.
@@ -138,8 +136,12 @@ impl Engine {
     fn next_of_companion(&self, at: Key) -> Option<Next> {
         let child = &self.children[at];
         let is_up = child.life().is_some();
+        let is_stopping = is_up && child.desired == Desired::Down;
         match (child.spec.restart, self.options.flags.rules) {
+            (Restart::Temporary, _) if matches!(child.state, State::Pending(_)) => Some(Next::Again(Birth::Start)),
             (Restart::Temporary, _) => is_up.then_some(Next::Down),
+            // All are down before the first comes up: also those that go down for another reason.
+            (Restart::Permanent | Restart::Transient, Rules::Operator) if is_stopping => Some(Next::Down),
             (Restart::Permanent | Restart::Transient, Rules::Otp) => Some(Next::Again(Birth::Automatic)),
             (Restart::Permanent | Restart::Transient, Rules::Operator) => {
                 let is_coming = matches!(child.state, State::Pending(_) | State::Backoff { .. });
@@ -163,14 +165,23 @@ impl Engine {
 
     fn give_up(&mut self, at: Key, limit: Limit, last: Cause) {
         self.report(at, What::GaveUp { limit, last: Box::new(last.clone()) }, Some(limit.into()));
+        self.fall_of_given_up(at, limit, limit.into(), last);
+    }
+
+    /// Trying again cannot help: as good as given up.
+    pub(super) fn give_up_hopeless(&mut self, at: Key, cause: Cause) {
+        self.fall_of_given_up(at, Limit::Hopeless, cause.clone(), cause);
+    }
+
+    fn fall_of_given_up(&mut self, at: Key, limit: Limit, cause: Cause, last: Cause) {
         match self.judge_giving_up(at, limit) {
             Verdict::Isolate => {
-                self.fail(at, limit.into());
+                self.fail(at, cause);
                 self.take_along(at, Loss::Life, How::Failed);
             }
             Verdict::RestartGroup(group) => self.restart_group(group, at, last),
-            Verdict::FailGroup(group) => self.fail_group(group, at, limit),
-            Verdict::End => self.end(at, limit.into(), Ending::GaveUp),
+            Verdict::FailGroup(group) => self.fail_group(group, at, cause),
+            Verdict::End => self.end(at, cause, Ending::GaveUp),
         }
     }
 
@@ -252,12 +263,12 @@ impl Engine {
     }
 
     /// A group has failed as a whole.
-    fn fail_group(&mut self, group: usize, by: Key, limit: Limit) {
+    fn fail_group(&mut self, group: usize, by: Key, reason: Cause) {
         let id = self.groups.get(group).id.clone();
         self.groups.get_mut(group).record.failed = true;
-        self.fail(by, limit.into());
+        self.fail(by, reason.clone());
         let others: Vec<_> = self.groups.children(group).into_iter().filter(|&at| at != by).collect();
-        let cause = id.map_or(limit.into(), |group| Cause::GroupGaveUp { group, by: self.id(by) });
+        let cause = id.map_or(reason, |group| Cause::GroupGaveUp { group, by: self.id(by) });
         let mut roots = vec![by];
         roots.extend(others.iter().copied().filter(|&at| self.children[at].life().is_some()));
         let wanted = others.into_iter().filter(|&at| self.children[at].desired == Desired::Up);

@@ -13,6 +13,7 @@ use super::Children;
 use super::child::{ErasedChild, LifeKey};
 use super::ends::{End, Ended};
 use super::handle::{Answer, ChildInfo, Counts, Outcome};
+use super::leash::Leash;
 use super::replies::BeginReply;
 use super::reports::Outlet;
 use super::state::{FirstStart, Shell};
@@ -21,9 +22,11 @@ use crate::engine::{Engine, Event};
 use crate::reason::StartError;
 use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec};
 
-/// The actor.
-#[derive(Debug)]
-pub(super) struct SupervisorActor;
+/// The actor. Its own value is dropped as soon as it ends, whatever holds its state.
+#[derive(Debug, Default)]
+pub(super) struct SupervisorActor {
+    leash: Leash,
+}
 
 /// What it is started with.
 pub(super) struct Arguments {
@@ -45,6 +48,8 @@ pub(super) enum Message {
     NotBegun { life: LifeKey, error: Box<StartError> },
     /// A start says that there is nothing to run.
     Ignored { life: LifeKey },
+    /// An actor runs that is not linked any more.
+    Running { life: LifeKey },
     /// A life speaks of itself.
     Said { life: LifeKey, word: Word },
     /// The actor of a life is really gone.
@@ -121,7 +126,7 @@ impl Actor for SupervisorActor {
     type Arguments = Arguments;
 
     async fn pre_start(&self, myself: ActorRef<Message>, arguments: Arguments) -> Result<Shell, ActorProcessingErr> {
-        Ok(Shell::new(myself, arguments))
+        Ok(Shell::new(myself, arguments, self.leash.clone()))
     }
 
     async fn post_start(&self, _: ActorRef<Message>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
@@ -140,6 +145,7 @@ impl Actor for SupervisorActor {
             Message::Begun { life, started } => shell.begun(life, started),
             Message::NotBegun { life, error } => shell.not_begun(life, *error),
             Message::Ignored { life } => shell.ignored(life),
+            Message::Running { life } => shell.started(life),
             Message::Said { life, word } => shell.said(life, word),
             Message::Gone { life, actor, is_graceful } => shell.gone(life, actor, is_graceful),
             Message::Alarm => shell.alarm(),
@@ -177,5 +183,12 @@ impl Actor for SupervisorActor {
         }
         shell.settle();
         Ok(())
+    }
+}
+
+impl Drop for SupervisorActor {
+    /// Empty after an orderly end.
+    fn drop(&mut self) {
+        self.leash.kill_all();
     }
 }

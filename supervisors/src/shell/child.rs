@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::mem::needs_drop;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorRef, ActorRuntime, SpawnErr};
 
 use super::actor::{Message, Word};
 use super::ends::End;
-use super::noted::Noted;
+use super::noted::{Noted, panic_text};
 use crate::engine::ChildKey;
 use crate::reason::StartError;
 use crate::spec::{ChildId, Incarnation};
@@ -126,11 +127,23 @@ where
     F: Fn(&Life) -> (A, A::Arguments) + Send + Sync + 'static,
 {
     fn begin(self: Arc<Self>, life: Life) -> Begin {
-        let (actor, arguments) = (self.0)(&life);
+        // This runs in the supervisor's handler: a panic here is the child's.
+        let (actor, arguments) = match catch_unwind(AssertUnwindSafe(|| (self.0)(&life))) {
+            Ok(made) => made,
+            Err(panic) => {
+                let message = format!("make the actor without {}", panic_text(&*panic));
+                return Begin::Failed(StartError { message, hint: None, retry: true });
+            }
+        };
         let supervisor = life.supervisor.get_cell();
-        match ActorRuntime::spawn_linked_instant(None, Noted::reporting(actor, life), arguments, supervisor) {
+        let noted = Noted::reporting(actor, life);
+        match ActorRuntime::spawn_linked_instant(None, noted, arguments, supervisor.clone()) {
             // The handle only tells what the actor reports itself.
-            Ok((actor, _)) => Begin::Actor(actor.get_cell(), GoneBy::of::<A>()),
+            Ok((actor, _)) => {
+                // Ractor links it after its `pre_start`: a supervisor that is killed before must take it along too.
+                actor.link(supervisor);
+                Begin::Actor(actor.get_cell(), GoneBy::of::<A>())
+            }
             Err(error) => Begin::Failed(start_error(&error)),
         }
     }
@@ -187,6 +200,16 @@ impl Life {
 
     pub(super) fn was_graceful(&self) -> bool {
         self.graceful.load(Ordering::Acquire) == self.key.incarnation.0
+    }
+
+    /// Whether ractor tells the supervisor of what becomes of an actor of this life.
+    pub(super) fn is_linked(&self, actor: &ActorCell) -> bool {
+        actor.try_get_supervisor().is_some_and(|supervisor| supervisor.get_id() == self.supervisor.get_id())
+    }
+
+    /// Nobody else tells that the actor runs.
+    pub(super) fn running(&self) {
+        self.tell(Message::Running { life: self.key });
     }
 
     pub(super) fn not_begun(&self, error: StartError) {

@@ -152,6 +152,8 @@ impl SupervisorHandle {
             reply: BeginReply::Part(tally.clone(), nth),
         };
         self.tell(Message::StartChildren(children.0.into_iter().enumerate().map(request).collect()))?;
+        // What is left of the tally is with the supervisor: if that ends, nobody waits.
+        drop(tally);
         all.await.map_err(|_| ChildError::Gone(self.name.clone()))
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::actor::{Message, Started, Word};
 use super::child::{Begin, ErasedChild, GoneBy, Life, LifeKey};
 use super::ends::{End, exit_reason};
+use super::leash::Leash;
 use super::start::StartTask;
 use super::state::Shell;
 use crate::engine::{ChildKey, LifeEvent};
@@ -18,11 +19,10 @@ use crate::reason::StartError;
 use crate::spec::{ChildId, Incarnation};
 
 /// The lives.
-#[derive(Default)]
 pub(super) struct Lives {
+    /// Whose life each actor is.
+    leash: Leash,
     children: SecondaryMap<ChildKey, Known>,
-    /// Whose life an actor is.
-    actors: FxHashMap<ActorId, ChildKey>,
     /// What was told of actors before the start that spawned them was over, and how many such starts there are.
     early: FxHashMap<ActorId, Early>,
     tasks: usize,
@@ -73,6 +73,10 @@ enum Stage {
 // === impl Lives ===
 
 impl Lives {
+    pub(super) fn new(leash: Leash) -> Self {
+        Self { leash, children: SecondaryMap::new(), early: FxHashMap::default(), tasks: 0, begun: 0 }
+    }
+
     fn of(&mut self, life: LifeKey) -> Option<&mut Present> {
         let present = self.children.get_mut(life.child)?.present.as_mut();
         present.filter(|present| present.incarnation == life.incarnation)
@@ -145,7 +149,7 @@ impl Lives {
     fn begin(&mut self, child: ChildKey, present: Present) {
         self.tasks += usize::from(present.is_task);
         if let Some(cell) = &present.cell {
-            self.actors.insert(cell.get_id(), child);
+            self.leash.hold(cell, child);
         }
         if let Some(known) = self.children.get_mut(child) {
             known.present = Some(present);
@@ -158,7 +162,7 @@ impl Lives {
         let present = known.present.take_if(|present| present.incarnation == life.incarnation)?;
         self.begun -= usize::from(matches!(present.stage, Stage::Begun));
         if let Some(cell) = &present.cell {
-            self.actors.remove(&cell.get_id());
+            self.leash.release(cell.get_id());
         }
         Some(present)
     }
@@ -230,7 +234,7 @@ impl Shell {
         };
         present.end = early.end.take();
         present.cell = Some(cell.clone());
-        self.lives.actors.insert(cell.get_id(), life.child);
+        self.lives.leash.hold(&cell, life.child);
         if !is_noted {
             self.watch(life, cell);
         }
@@ -239,14 +243,14 @@ impl Shell {
 
     /// Ractor tells that an actor runs: the start of one that is a child and nothing else is over.
     pub(super) fn actor_started(&mut self, cell: &ActorCell) {
-        let Some(&child) = self.lives.actors.get(&cell.get_id()) else { return };
+        let Some(child) = self.lives.leash.child_of(cell.get_id()) else { return };
         let present = self.lives.children.get(child).and_then(|known| known.present.as_ref());
         if let Some(present) = present.filter(|present| !present.is_task) {
             self.started(LifeKey { child, incarnation: present.incarnation });
         }
     }
 
-    fn started(&mut self, life: LifeKey) {
+    pub(super) fn started(&mut self, life: LifeKey) {
         let Some(present) = self.lives.of(life) else { return };
         let Stage::Starting { word, .. } = std::mem::replace(&mut present.stage, Stage::Begun) else { return };
         let last = present.cell.as_ref().map(|cell| (life.incarnation, cell.get_id()));
@@ -317,7 +321,7 @@ impl Shell {
 
     /// Ractor tells of the end of an actor that is linked here.
     pub(super) fn ended(&mut self, cell: &ActorCell, end: End) {
-        let child = self.lives.actors.get(&cell.get_id()).copied();
+        let child = self.lives.leash.child_of(cell.get_id());
         let known = child.and_then(|child| self.lives.children.get_mut(child));
         match known.and_then(|known| Some((known.graceful.load(Ordering::Acquire), known.present.as_mut()?))) {
             Some((graceful, present)) => {

@@ -46,6 +46,7 @@ mod alarm;
 mod child;
 mod ends;
 mod handle;
+mod leash;
 mod lives;
 mod noted;
 mod replies;
@@ -168,8 +169,8 @@ impl Supervisor {
         let outlet = Outlet { reports, first: first_reports.clone(), sent: 0 };
         let arguments = Arguments { name, engine, children, outlet, first: first_start, ended: ended.clone() };
         let started = match parent {
-            Some(parent) => SupervisorActor::spawn_linked(None, SupervisorActor, arguments, parent).await,
-            None => SupervisorActor::spawn(None, SupervisorActor, arguments).await,
+            Some(parent) => SupervisorActor::spawn_linked(None, SupervisorActor::default(), arguments, parent).await,
+            None => SupervisorActor::spawn(None, SupervisorActor::default(), arguments).await,
         };
         let (actor, _) = started.map_err(|source| SupervisorError::Actor { supervisor: supervisor.clone(), source })?;
         if is_awaited {

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -26,6 +27,8 @@ struct Note {
     /// Whether it tells of a start that failed; else the task that started it does.
     is_reporting: bool,
     gone_by: GoneBy,
+    /// It ended by its own `post_stop` and is linked, so that ractor tells of its end and hands the state over.
+    is_told: AtomicBool,
     /// Set when its `pre_start` succeeded.
     begun: OnceLock<ActorId>,
 }
@@ -65,12 +68,19 @@ impl<A: Actor> Actor for Noted<A> {
     }
 
     async fn post_start(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
-        self.actor.post_start(myself, state).await
+        let cell = myself.get_cell();
+        self.actor.post_start(myself, state).await?;
+        if self.note.is_reporting && !self.note.life.is_linked(&cell) {
+            self.note.life.running();
+        }
+        Ok(())
     }
 
     async fn post_stop(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        let cell = myself.get_cell();
         self.actor.post_stop(myself, state).await?;
         self.note.life.note_graceful();
+        self.note.is_told.store(self.note.life.is_linked(&cell), Ordering::Release);
         Ok(())
     }
 
@@ -97,7 +107,7 @@ impl<A: Actor> Actor for Noted<A> {
 
 impl Note {
     fn new(life: Life, is_reporting: bool, gone_by: GoneBy) -> Self {
-        Self { life, is_reporting, gone_by, begun: OnceLock::new() }
+        Self { life, is_reporting, gone_by, is_told: AtomicBool::new(false), begun: OnceLock::new() }
     }
 
     fn begin(&self, actor: ActorId) {
@@ -116,13 +126,10 @@ impl Drop for Note {
     fn drop(&mut self) {
         match self.begun.get() {
             Some(&actor) => {
-                let is_graceful = self.life.was_graceful();
-                let tells = match self.gone_by {
-                    GoneBy::Message => true,
-                    GoneBy::Event { state_drops } => state_drops && !is_graceful,
-                };
-                if tells {
-                    self.life.gone(actor, Some(is_graceful));
+                // Of a crash ractor may tell before all is dropped, and of one without a link not at all.
+                let is_known = matches!(self.gone_by, GoneBy::Event { .. }) && self.is_told.load(Ordering::Acquire);
+                if !is_known {
+                    self.life.gone(actor, Some(self.life.was_graceful()));
                 }
             }
             // Told twice if its `pre_start` failed; what is told second is of a life that is known to be over.

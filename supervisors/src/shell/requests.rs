@@ -73,8 +73,10 @@ impl Shell {
 
     /// What an operator asks the engine for.
     pub(super) fn ask(&mut self, event: Event) {
-        self.step(event);
-        self.answer_all();
+        if self.stop.is_none() {
+            self.step(event);
+            self.answer_all();
+        }
     }
 
     pub(super) fn delete_child(&mut self, id: ChildId) -> Result<(), ChildError> {

@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use super::child::{ErasedChild, LifeKey};
 use super::ends::Ended;
 use super::handle::Outcome;
+use super::leash::Leash;
 use super::lives::Lives;
 use super::reports::{Offender, Outlet, SupervisorReport};
 use super::requests::Requests;
@@ -71,7 +72,7 @@ pub(super) struct Stop {
 // === impl Shell ===
 
 impl Shell {
-    pub(super) fn new(myself: ActorRef<Message>, arguments: Arguments) -> Self {
+    pub(super) fn new(myself: ActorRef<Message>, arguments: Arguments, leash: Leash) -> Self {
         let Arguments { name, engine, children, outlet, first, ended } = arguments;
         let left: HashSet<_> = children.keys().filter_map(|id| engine.key(id.as_str())).collect();
         Self {
@@ -81,7 +82,7 @@ impl Shell {
             epoch: Instant::now(),
             starters: children,
             fresh: None,
-            lives: Lives::default(),
+            lives: Lives::new(leash),
             tasks: JoinSet::new(),
             alarm: Alarm::default(),
             effects: Vec::new(),
@@ -198,7 +199,9 @@ impl Shell {
     }
 
     fn tell_first(&mut self) {
-        if let Some(first) = self.first.take_if(|first| first.left.is_empty()) {
+        // A start that ends while everything goes down already is no success.
+        let is_staying = self.engine.ending().is_none();
+        if let Some(first) = self.first.take_if(|first| is_staying && first.left.is_empty()) {
             drop(first.reply.send(Ok(())));
         }
     }

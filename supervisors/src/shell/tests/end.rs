@@ -82,6 +82,26 @@ async fn a_supervisor_that_is_killed_or_panics_leaves_no_child_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_supervisor_that_is_killed_or_panics_leaves_no_child_behind_that_was_just_stopping() {
+    for panics in [false, true] {
+        let deaf = Worker::deaf();
+        let patient = ChildSpec { shutdown: Shutdown::Infinity, ..spec("deaf") };
+        let (handle, _) = start(vec![(patient, deaf.clone())]).await;
+        let id = name("deaf");
+        let terminated = tokio::time::timeout(seconds(1), handle.terminate_child(&id));
+        assert!(terminated.await.is_err());
+        if panics {
+            handle.cell().send_message(Message::Panic).unwrap();
+        } else {
+            handle.cell().kill();
+        }
+        gone(&handle.cell()).await;
+        tokio::time::sleep(seconds(1)).await;
+        assert_eq!(deaf.alive(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_supervisor_leaves_no_start_behind_while_its_parent_is_too_busy_to_hear_of_it() {
     struct Busy;
     impl Actor for Busy {
