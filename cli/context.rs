@@ -266,7 +266,8 @@ impl Context {
     pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, CliError> {
         match Client::connect(&self.socket()?, CONNECT_DEADLINE).await {
             Ok(client) => Ok(Some(client)),
-            Err(ClientError::NotRunning { .. }) => Ok(None),
+            // One that dies while it is greeted does not run either.
+            Err(ClientError::NotRunning { .. } | ClientError::Lost) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

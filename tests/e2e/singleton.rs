@@ -56,6 +56,24 @@ fn d02_the_socket_of_a_dead_daemon_is_cleaned_away() {
 }
 
 #[test]
+fn d02_a_daemon_that_dies_while_it_is_greeted_is_replaced() {
+    let env = TestEnvironment::new();
+    let project = env.project(ONE);
+    let path = env.socket();
+    let dir = path.parent().expect("a directory");
+    project.shell(&format!("umask 077; mkdir -p {}", dir.display())).ok();
+    let listener = UnixListener::bind(&path).expect("a listener");
+    let dying = std::thread::spawn(move || {
+        let greeted = listener.accept().expect("a client");
+        std::fs::remove_file(path).expect("the socket");
+        drop((listener, greeted));
+    });
+    project.up();
+    dying.join().expect("it was greeted");
+    assert_eq!(project.state("api"), "ready");
+}
+
+#[test]
 fn d02_a_foreign_listener_on_the_socket_is_refused_and_not_removed() {
     let env = TestEnvironment::new();
     let project = env.project(ONE);

@@ -73,7 +73,7 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
     let socket = places.socket()?;
     let until = Instant::now() + options.deadline;
     match Client::connect(&socket, ANSWER_WITHIN).await {
-        Err(ClientError::NotRunning { .. }) => {}
+        Err(error) if is_gone(&error) => {}
         answered => return Ok(answered?),
     }
     let late = || LaunchError::Timeout(options.deadline);
@@ -81,9 +81,9 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
     // Whoever held the lock before us has probably started it; or heart lives and is bringing it back, or it is ending.
     loop {
         match Client::connect(&socket, ANSWER_WITHIN).await {
-            Err(ClientError::NotRunning { .. }) if !heart_lives(places) => break,
-            Err(ClientError::NotRunning { .. }) if Instant::now() < until => tokio::time::sleep(REVIVE_RETRY).await,
-            Err(ClientError::NotRunning { .. }) => return Err(late()),
+            Err(error) if is_gone(&error) && !heart_lives(places) => break,
+            Err(error) if is_gone(&error) && Instant::now() < until => tokio::time::sleep(REVIVE_RETRY).await,
+            Err(error) if is_gone(&error) => return Err(late()),
             answered => return Ok(answered?),
         }
     }
@@ -94,6 +94,11 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
         return Err(LaunchError::Died { tail: tail(&places.daemon_log(), log_start) });
     }
     Ok(Client::connect(&socket, until - Instant::now()).await?)
+}
+
+/// Whether nobody serves the session: there is no daemon, or it died while it was being greeted.
+fn is_gone(error: &ClientError) -> bool {
+    matches!(error, ClientError::NotRunning { .. } | ClientError::Lost)
 }
 
 /// The arguments of a daemon that serves in the foreground, under a heart in the foreground.
