@@ -36,8 +36,8 @@
 //! rest is *charged* and goes to Pending, or to Backoff if there is a delay.
 //!
 //! *Not begun*: what was to be tried once only (`Add`, `Try`, OTP's first start of all) is dropped, Stopped, or ends
-//! the supervisor. Where trying again cannot help, the child is Failed; with [`Rules::Otp`](crate::spec::Rules::Otp) it
-//! always can. All else goes to Backoff, also without a delay: between two tries everybody else has a turn. It is
+//! the supervisor. Where trying again cannot help, the child is as good as given up; with
+//! [`Rules::Otp`](crate::spec::Rules::Otp) it always can. All else goes to Backoff, also without a delay: between two tries everybody else has a turn. It is
 //! charged now, or with OTP's rules when Backoff is over, and then not at all if nobody wants the child any more.
 //!
 //! *Charged*: one restart is counted against the budget of the child, or the one that its group shares. If that is used
@@ -51,13 +51,15 @@
 //! | Pending | – | Stopped | – | – | Running or Ready | – | – |
 //! | Starting, Running, Ready | – | *leaving* | *leaving* | if leaving: killed instead of asked | – | – | – |
 //! | the same, leaving | stays, if it was to be down | stays down | comes up again | as above | – | – | – |
-//! | Stopping | comes up again | stays down | comes up again | killed at once | – | – | – |
+//! | Stopping | comes up again; a crash is still judged | stays down | comes up again | killed at once | – | – | – |
 //! | Backoff | Pending | Stopped | Pending | – | Running or Ready | – | – |
 //! | Stopped, Failed | Pending | – | Pending | – | Running or Ready | Pending, once | dropped |
 //! | Done | Pending if named | – | Pending if named | – | Running or Ready | Pending, once | dropped |
 //!
 //! A child that is Pending behind a failing start of its group (below) is not running for OTP: `Try` and `Remove` hold
 //! for it as for a Stopped one, and with OTP's rules a `Stop` of the failing one stops it too.
+//!
+//! Once the supervisor [ends](Engine::ending), `Start` and `Restart` change nothing, as `Add` and `Try`.
 //!
 //! A `Restart` of all leaves those alone that are not wanted up or are Done. What comes to rest is dropped where
 //! [`Flags::ended`] says so.
