@@ -18,6 +18,7 @@
 //! | `child.rs` | what starts a child, and what a life is given to speak of itself |
 //! | `lives.rs`, `start.rs` | lives from the first step of their start to their end; the task of a start that is more than an actor |
 //! | `noted.rs`, `ends.rs` | when nothing of an actor is left, and how it ended |
+//! | `leash.rs` | whose life each actor is, and that none outlives the supervisor |
 //! | `alarm.rs`, `reports.rs` | one sleeper for all timers; the stream of reports |
 //!
 //! What it never does: await in a handler, so that a start of minutes delays nobody; register a global name; read how
@@ -28,8 +29,8 @@
 //!
 //! Ractor tells of an end before the actor's value is dropped, and what that holds (a port, a file) may be what the
 //! next life needs. So the actor of a child is wrapped in one that speaks when it is dropped, after all that it holds,
-//! and that word is what ends the life. Ractor's own word tells how it ended. An actor with nothing to drop needs no
-//! second word.
+//! and that word is what ends the life. Ractor's own word tells how it ended. An actor with nothing to drop that ended in
+//! order needs no second word.
 //!
 //! # Three things to know of ractor
 //!
