@@ -5,7 +5,6 @@
 
 mod admin;
 mod misc;
-mod model;
 mod scale;
 mod significant;
 mod start;

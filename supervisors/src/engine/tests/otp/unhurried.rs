@@ -4,9 +4,11 @@
 use proptest::prelude::*;
 
 use super::super::script::{Script, seconds};
-use super::model::{NAMES, worlds};
 use crate::reason::ExitReason;
-use crate::spec::Rules;
+use crate::spec::{AutoShutdown, Ended, Flags, Intensity, Rules, Strategy as Together};
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const PERIOD_SECONDS: u64 = 5;
 
 /// One thing that happens; the number picks the child.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,39 @@ fn op() -> impl Strategy<Value = Op> {
         1 => at().prop_map(Op::DeleteChild),
         3 => (0..7u64).prop_map(Op::Pass),
     ]
+}
+
+fn flags() -> impl Strategy<Value = Flags> {
+    let together = prop_oneof![Just(Together::OneForOne), Just(Together::OneForAll), Just(Together::RestForOne)]
+        .prop_map(Flags::otp);
+    let mode =
+        prop_oneof![Just(AutoShutdown::Never), Just(AutoShutdown::AnySignificant), Just(AutoShutdown::AllSignificant)];
+    let list = (together, mode).prop_map(|(flags, auto_shutdown)| Flags { auto_shutdown, ..flags });
+    (prop_oneof![4 => list, 1 => Just(Flags::dynamic())], 0..6u32).prop_map(|(flags, restarts)| Flags {
+        intensity: Some(Intensity { restarts, period: seconds(PERIOD_SECONDS) }),
+        ..flags
+    })
+}
+
+/// A kind of child for each name, as [`super::super::script::specs`] writes it.
+fn words(auto_shutdown: AutoShutdown) -> impl Strategy<Value = Vec<String>> {
+    let kinds: &[(&str, &str)] = match auto_shutdown {
+        AutoShutdown::Never => &[("", ""), ("~", ""), ("?", "")],
+        AutoShutdown::AnySignificant | AutoShutdown::AllSignificant => {
+            &[("", ""), ("~", ""), ("~", "+"), ("~", "+"), ("?", "+")]
+        }
+    };
+    let kind = prop::sample::select(kinds.to_vec());
+    prop::collection::vec(kind, NAMES.len()).prop_map(|kinds| {
+        kinds.into_iter().zip(NAMES).map(|((before, after), name)| format!("{before}{name}{after}")).collect()
+    })
+}
+
+fn worlds() -> impl Strategy<Value = (Flags, Vec<String>, usize)> {
+    flags().prop_flat_map(|flags| {
+        let first = if flags.ended == Ended::Dropped { 0..=0 } else { 0..=NAMES.len() };
+        (Just(flags), words(flags.auto_shutdown), first)
+    })
 }
 
 fn apply(s: &mut Script, words: &[String], op: Op) {
