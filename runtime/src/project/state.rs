@@ -385,7 +385,7 @@ impl Project {
             Effect::Stop { id, incarnation, .. } => self.tell(&id, incarnation, UnitMessage::Stop),
             Effect::Kill { id, incarnation, .. } => self.tell(&id, incarnation, UnitMessage::Kill),
             Effect::Arm { key, at } => self.arm(key, at),
-            Effect::Cancel { key } => {
+            Effect::Cancel { key, .. } => {
                 if let Some(timer) = self.timers.remove(&key) {
                     timer.abort();
                 }
@@ -423,10 +423,9 @@ impl Project {
 
     fn arm(&mut self, key: TimerKey, at: envctl_supervisors::engine::Time) {
         let (myself, due) = (self.myself.clone(), self.epoch + at);
-        let message = key.clone();
         let timer = self.tasks.spawn(async move {
             tokio::time::sleep_until(due).await;
-            let _ = myself.cast(ProjectMessage::Timer(message));
+            let _ = myself.cast(ProjectMessage::Timer(key));
         });
         self.timers.insert(key, timer);
     }

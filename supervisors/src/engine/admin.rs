@@ -173,13 +173,16 @@ impl Engine {
 
     /// Forgets the children that have ended in this step and are not to be kept. One that others need stays.
     pub(super) fn drop_ended(&mut self) {
-        for at in std::mem::take(&mut self.ended) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for at in ended.drain(..) {
             let child = self.children.get(at);
             let is_at_rest = |child: &Child| matches!(child.state, State::Stopped | State::Done | State::Failed);
             if child.is_some_and(|child| is_at_rest(child) && (child.dependents.is_empty() || child.removed)) {
                 self.drop_child(at);
             }
         }
+        // For its memory.
+        self.ended = ended;
     }
 
     fn drop_child(&mut self, at: Key) {

@@ -87,7 +87,7 @@ impl Engine {
             if let Some(leaving) = &mut life.leaving {
                 leaving.kill = true;
             }
-            self.cancel_timers(at);
+            self.cancel_timer(at);
             self.report_state(at, What::Killing);
             self.effect(Effect::Kill { id: self.id(at), key: at, incarnation });
         }

@@ -1,9 +1,11 @@
-//! One child inside the engine: its spec, its state, its counts and its armed timers. It decides nothing.
+//! One child inside the engine: its spec, its state, its counts and its armed timer. It decides nothing.
+
+use smallvec::SmallVec;
 
 use super::batch::BatchId;
 use super::budget::Budget;
 use super::event::{Time, TimerKind};
-use super::fall::FallId;
+use super::fall::{FallId, Place};
 use super::groups::Seat;
 use super::report::Cause;
 use super::table::Key;
@@ -37,8 +39,8 @@ pub(super) struct Child {
     pub(super) rank: u64,
     /// Its place in the order of starts.
     pub(super) topo: u64,
-    /// Falls that its present life is part of.
-    pub(super) falls: Vec<FallId>,
+    /// Its places in the falls that its present life is part of: one, as a rule.
+    pub(super) falls: SmallVec<[Place; 1]>,
     /// Falls that must be over before its next life.
     pub(super) barrier: Vec<FallId>,
     /// The children it comes up with.
@@ -47,10 +49,18 @@ pub(super) struct Child {
     pub(super) is_coming: bool,
     /// The start under way is tried once only.
     pub(super) trial: Option<Trial>,
-    /// Armed timers: at most one of each kind, all belonging to the present state.
-    pub(super) timers: Vec<(TimerKind, u64)>,
+    /// The armed timer, if any, which belongs to the present state.
+    pub(super) timer: Option<Armed>,
     /// Its spec is gone; it is dropped as soon as it is down.
     pub(super) removed: bool,
+}
+
+/// An armed timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Armed {
+    pub(super) kind: TimerKind,
+    pub(super) generation: u64,
+    pub(super) due: Time,
 }
 
 /// What a child is doing; each state owns what is valid only in it.
@@ -170,12 +180,12 @@ impl Child {
             seat: Seat::default(),
             rank: 0,
             topo: 0,
-            falls: Vec::new(),
+            falls: SmallVec::new(),
             barrier: Vec::new(),
             batch: None,
             is_coming: false,
             trial: None,
-            timers: Vec::new(),
+            timer: None,
             removed: false,
         }
     }

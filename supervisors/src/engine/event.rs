@@ -236,6 +236,8 @@ pub enum Effect {
     Cancel {
         /// Its key.
         key: TimerKey,
+        /// When it would have been due.
+        at: Time,
     },
     /// A child is not known any more.
     Dropped {
@@ -251,10 +253,10 @@ pub enum Effect {
 }
 
 /// Names one arming of one timer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey {
     /// The child.
-    pub id: ChildId,
+    pub child: ChildKey,
     /// What it is for.
     pub kind: TimerKind,
     /// Never used twice in one engine.

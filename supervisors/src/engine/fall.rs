@@ -5,9 +5,11 @@
 //! is asked to end when its turn has come in each.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use super::child::{Leaving, Next, Pending, State};
 use super::strategy::{self, Follower, Loss};
@@ -21,6 +23,8 @@ pub(super) type FallId = u64;
 #[derive(Debug, Default)]
 pub(super) struct Fall {
     nodes: IndexMap<Key, Node, FxBuildHasher>,
+    /// What is right below each node and waits for it, of all nodes in turn.
+    below: Vec<usize>,
     /// Members whose lives are not over.
     open: usize,
     /// Children whose next lives wait for the end of all.
@@ -33,9 +37,19 @@ struct Node {
     waits: usize,
     /// Its life is over, it had none, or it stays up.
     is_gone: bool,
-    /// The nodes right below it, which wait for it.
-    below: Vec<Key>,
+    /// Where in the fall's list those stand that are right below it.
+    below: Range<usize>,
 }
+
+/// A child's place among the nodes of a fall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) fall: FallId,
+    nth: usize,
+}
+
+/// Nodes that are told one after the other: a few, as a rule.
+type Few<T> = SmallVec<[T; 4]>;
 
 /// A child of a fall: who, what follows, and why.
 #[derive(Debug, Clone)]
@@ -53,21 +67,33 @@ impl Fall {
         self.nodes.iter().filter(|(_, node)| !node.is_gone).map(|(&at, _)| at)
     }
 
-    fn is_turn(&self, at: Key) -> bool {
-        self.nodes.get(&at).is_none_or(|node| node.waits == 0)
+    fn is_turn(&self, nth: usize) -> bool {
+        self.nodes[nth].waits == 0
+    }
+
+    /// Makes the second node of each pair wait for the first; they waited for none before.
+    fn link(&mut self, mut pairs: Vec<(usize, usize)>) {
+        pairs.sort_unstable();
+        for (nth, &(above, lower)) in pairs.iter().enumerate() {
+            let below = &mut self.nodes[above].below;
+            let start = if below.start == below.end { nth } else { below.start };
+            *below = start..nth + 1;
+            self.nodes[lower].waits += 1;
+        }
+        self.below = pairs.into_iter().map(|(_, lower)| lower).collect();
     }
 
     /// Releases what is right below nodes that are over, and below those in turn if they are; returns whose turn has come.
-    fn release(&mut self, over: Vec<Key>) -> Vec<Key> {
-        let (mut over, mut turns) = (over, Vec::new());
-        while let Some(at) = over.pop() {
-            let below = self.nodes.get(&at).map(|node| node.below.clone()).unwrap_or_default();
-            for lower in below {
-                let Some(node) = self.nodes.get_mut(&lower) else { continue };
+    fn release(&mut self, mut over: Few<usize>) -> Few<Key> {
+        let mut turns = Few::new();
+        while let Some(nth) = over.pop() {
+            for lower in self.nodes[nth].below.clone() {
+                let lower = self.below[lower];
+                let (&at, node) = self.nodes.get_index_mut(lower).expect("invariant: below stand nodes");
                 node.waits -= 1;
                 match (node.waits, node.is_gone) {
                     (0, true) => over.push(lower),
-                    (0, false) => turns.push(lower),
+                    (0, false) => turns.push(at),
                     (1.., _) => {}
                 }
             }
@@ -122,12 +148,18 @@ impl Engine {
                 }
             }
             if self.children[at].life().is_some() {
-                self.children[at].falls.extend(fall);
+                self.take_place(at, fall);
                 self.leave(at, next, cause);
             } else {
                 self.settle(at, next, cause);
             }
         }
+    }
+
+    fn take_place(&mut self, at: Key, fall: Option<FallId>) {
+        let nodes = |id: FallId| self.falls.get(&id).and_then(|fall| fall.nodes.get_index_of(&at));
+        let place = fall.and_then(|fall| Some(Place { fall, nth: nodes(fall)? }));
+        self.children[at].falls.extend(place);
     }
 
     fn wait_for(&mut self, at: Key, fall: FallId) {
@@ -162,19 +194,15 @@ impl Engine {
     /// Makes each node wait for those right above it.
     fn link_fall(&self, fall: &mut Fall) {
         for node in fall.nodes.values_mut() {
-            (node.waits, node.below) = (0, Vec::new());
+            (node.waits, node.below) = (0, 0..0);
         }
-        for nth in 0..fall.nodes.len() {
-            let at = *fall.nodes.get_index(nth).expect("invariant: within its length").0;
-            for above in self.right_above(at) {
-                if let Some(node) = fall.nodes.get_mut(&above) {
-                    node.below.push(at);
-                    fall.nodes[nth].waits += 1;
-                }
-            }
+        let mut pairs = Vec::new();
+        for (nth, &at) in fall.nodes.keys().enumerate() {
+            self.each_right_above(at, |above| pairs.extend(fall.nodes.get_index_of(&above).map(|above| (above, nth))));
         }
-        let free = |(&at, node): (&Key, &Node)| (node.is_gone && node.waits == 0).then_some(at);
-        let over = fall.nodes.iter().filter_map(free).collect();
+        fall.link(pairs);
+        let free = |(nth, node): (usize, &Node)| (node.is_gone && node.waits == 0).then_some(nth);
+        let over = fall.nodes.values().enumerate().filter_map(free).collect();
         fall.release(over);
     }
 
@@ -193,34 +221,33 @@ impl Engine {
         }
         let mut nth = 0;
         while let Some((&at, _)) = fall.nodes.get_index(nth) {
-            for above in self.right_above(at) {
+            self.each_right_above(at, |above| {
                 fall.nodes.entry(above).or_insert_with(|| Node { is_gone: true, ..Node::default() });
-            }
+            });
             nth += 1;
         }
     }
 
-    /// What comes right after a child: its dependents, and its neighbours in ordered groups.
-    fn right_above(&self, at: Key) -> Vec<Key> {
-        let Some(child) = self.children.get(at) else { return Vec::new() };
-        let mut above = self.groups.after(child.seat);
-        above.extend(child.dependents.iter().map(|link| link.to));
-        above
+    /// Visits what comes right after a child: its neighbours in ordered groups, and its dependents.
+    fn each_right_above(&self, at: Key, mut visit: impl FnMut(Key)) {
+        let Some(child) = self.children.get(at) else { return };
+        self.groups.each_after(child.seat, &mut visit);
+        child.dependents.iter().for_each(|link| visit(link.to));
     }
 
     /// Whether a life that is on its way down may be asked to end.
     pub(super) fn is_turn(&self, at: Key) -> bool {
-        self.children[at].falls.iter().all(|fall| self.falls.get(fall).is_none_or(|fall| fall.is_turn(at)))
+        let is_turn = |place: &Place| self.falls.get(&place.fall).is_none_or(|fall| fall.is_turn(place.nth));
+        self.children[at].falls.iter().all(is_turn)
     }
 
     /// A life is over, or turned out to stay: either way nobody waits for it any more.
     pub(super) fn leave_falls(&mut self, at: Key) {
-        for id in std::mem::take(&mut self.children[at].falls) {
+        for Place { fall: id, nth } in std::mem::take(&mut self.children[at].falls) {
             let Some(fall) = self.falls.get_mut(&id) else { continue };
-            let Some(node) = fall.nodes.get_mut(&at) else { continue };
-            node.is_gone = true;
-            let over = if node.waits == 0 { vec![at] } else { Vec::new() };
-            let turns = fall.release(over);
+            fall.nodes[nth].is_gone = true;
+            let over = fall.is_turn(nth).then_some(nth);
+            let turns = fall.release(over.into_iter().collect());
             fall.open -= 1;
             if fall.open == 0 {
                 self.end_fall(id);

@@ -192,25 +192,36 @@ impl<K: Copy + Eq> Groups<K> {
     /// Every child in a group, also in groups inside it, in order.
     pub(super) fn children(&self, group: usize) -> Vec<K> {
         let mut found = Vec::new();
-        self.collect(Member::Group(group), &mut found);
+        self.visit(Member::Group(group), &mut |key| found.push(key));
         found
     }
 
     /// The children right before a seat: of the nearest member before it that has any, at every level of the tree.
     pub(super) fn before(&self, seat: Seat) -> Vec<K> {
-        self.beside(seat, |group, position| self.nearest(group.members.range(..position).rev()))
+        let mut found = Vec::new();
+        self.each_level(seat, |group, position| {
+            self.visit_nearest(group.members.range(..position).rev(), &mut |key| found.push(key));
+        });
+        found
     }
 
     /// The children right after a seat.
     pub(super) fn after(&self, seat: Seat) -> Vec<K> {
-        self.beside(seat, |group, position| self.nearest(group.members.range(position + 1..)))
+        let mut found = Vec::new();
+        self.each_after(seat, &mut |key| found.push(key));
+        found
+    }
+
+    /// Visits the children right after a seat.
+    pub(super) fn each_after(&self, seat: Seat, visit: &mut impl FnMut(K)) {
+        self.each_level(seat, |group, position| self.visit_nearest(group.members.range(position + 1..), visit));
     }
 
     /// Every child that comes after a seat in its group.
     pub(super) fn rest(&self, seat: Seat) -> Vec<K> {
         let mut found = Vec::new();
         for (_, &member) in self.all[seat.group].members.range(seat.position.saturating_add(1)..) {
-            self.collect(member, &mut found);
+            self.visit(member, &mut |key| found.push(key));
         }
         found
     }
@@ -221,39 +232,39 @@ impl<K: Copy + Eq> Groups<K> {
         parent.map(|parent| Seat { group: parent, position })
     }
 
-    fn beside(&self, seat: Seat, neighbours: impl Fn(&Group<K>, u64) -> Vec<K>) -> Vec<K> {
-        let mut found = Vec::new();
+    /// The ordered groups round a seat, innermost first, with the place in each.
+    fn each_level<'a>(&'a self, seat: Seat, mut look: impl FnMut(&'a Group<K>, u64)) {
         let mut seat = Some(seat).filter(|seat| *seat != Seat::DETACHED);
         while let Some(Seat { group, position }) = seat {
             if self.all[group].is_ordered {
-                found.extend(neighbours(&self.all[group], position));
+                look(&self.all[group], position);
             }
             seat = self.seat_of(group);
         }
-        found
     }
 
-    fn nearest<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a Member<K>)>) -> Vec<K>
+    /// Visits the children of the first member that has any.
+    fn visit_nearest<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a Member<K>)>, visit: &mut impl FnMut(K))
     where
         K: 'a,
     {
-        let mut found = Vec::new();
         for (_, &member) in members {
-            self.collect(member, &mut found);
-            if !found.is_empty() {
+            if self.visit(member, visit) {
                 break;
             }
         }
-        found
     }
 
-    fn collect(&self, member: Member<K>, found: &mut Vec<K>) {
+    /// Visits the child, or every child of the group, also in groups inside it; whether there was any.
+    fn visit(&self, member: Member<K>, visit: &mut impl FnMut(K)) -> bool {
         match member {
-            Member::Child(key) => found.push(key),
+            Member::Child(key) => {
+                visit(key);
+                true
+            }
             Member::Group(group) => {
-                for &member in self.all[group].members.values() {
-                    self.collect(member, found);
-                }
+                let members = self.all[group].members.values();
+                members.fold(false, |has_any, &member| self.visit(member, visit) | has_any)
             }
         }
     }

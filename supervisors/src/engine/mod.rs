@@ -137,7 +137,7 @@ pub use view::{ChildState, ChildView, Desired, GroupView};
 use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec, Incarnation};
 use advance::Work;
 use batch::{Batch, BatchId};
-use child::{Child, State};
+use child::{Armed, Child, State};
 use fall::{Fall, FallId};
 use groups::Groups;
 use order::Plan;
@@ -389,9 +389,9 @@ impl Engine {
         }
     }
 
-    /// Enters a state. Timers belong to the state that is left.
+    /// Enters a state. A timer belongs to the state that is left.
     fn enter(&mut self, at: Key, state: State) {
-        self.cancel_timers(at);
+        self.cancel_timer(at);
         let was_backoff = matches!(self.children[at].state, State::Backoff { .. });
         let led = if was_backoff { self.batch_of(at) } else { Vec::new() };
         let child = &mut self.children[at];
@@ -413,15 +413,14 @@ impl Engine {
 
     fn arm(&mut self, at: Key, kind: TimerKind, due: Time) {
         self.generation += 1;
-        let key = TimerKey { id: self.id(at), kind, generation: self.generation };
-        self.children[at].timers.push((kind, key.generation));
+        let key = TimerKey { child: at, kind, generation: self.generation };
+        self.children[at].timer = Some(Armed { kind, generation: self.generation, due });
         self.effect(Effect::Arm { key, at: due });
     }
 
-    fn cancel_timers(&mut self, at: Key) {
-        for (kind, generation) in mem::take(&mut self.children[at].timers) {
-            let key = TimerKey { id: self.id(at), kind, generation };
-            self.effect(Effect::Cancel { key });
+    fn cancel_timer(&mut self, at: Key) {
+        if let Some(Armed { kind, generation, due }) = self.children[at].timer.take() {
+            self.effect(Effect::Cancel { key: TimerKey { child: at, kind, generation }, at: due });
         }
     }
 

@@ -75,7 +75,7 @@ impl Engine {
             State::Starting(life) | State::Running(life) | State::Ready(life) => {
                 if life.leaving.take_if(|leaving| matches!(leaving.next, Next::Down | Next::Fail)).is_some() {
                     child.cause = Some(Cause::Operator);
-                    self.cancel_timers(at);
+                    self.cancel_timer(at);
                     self.arm_life(at);
                     self.leave_falls(at);
                     self.refresh_coming(at);

@@ -25,7 +25,7 @@ impl Engine {
             Event::Add { spec } => self.add(*spec),
             Event::Try { id } => self.try_once(&id),
             Event::Remove { id } => self.remove(&id),
-            Event::Timer(key) => self.timer(&key),
+            Event::Timer(key) => self.timer(key),
             Event::Ignored { id, incarnation } => self.of(&id, incarnation, LifeEvent::Ignored),
             Event::Spawned { id, incarnation } => self.of(&id, incarnation, LifeEvent::Spawned),
             Event::SpawnFailed { id, incarnation, error } => self.of(&id, incarnation, LifeEvent::SpawnFailed(error)),
@@ -131,12 +131,14 @@ impl Engine {
         }
     }
 
-    fn timer(&mut self, key: &TimerKey) {
-        let Some(at) = self.children.find(key.id.as_str()) else { return };
-        let child = &mut self.children[at];
-        let Some(armed) = child.timers.iter().position(|&timer| timer == (key.kind, key.generation)) else { return };
-        child.timers.swap_remove(armed);
-        match key.kind {
+    fn timer(&mut self, key: TimerKey) {
+        let TimerKey { child: at, kind, generation } = key;
+        let armed = self.children.get(at).and_then(|child| child.timer);
+        if armed.is_none_or(|armed| (armed.kind, armed.generation) != (kind, generation)) {
+            return;
+        }
+        self.children[at].timer = None;
+        match kind {
             TimerKind::Backoff => self.try_again(at),
             TimerKind::Ready => self.ready_timeout(at),
             TimerKind::Stable => self.became_stable(at),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use ractor::ActorRef;
-use rustc_hash::FxHashMap;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
@@ -14,8 +13,6 @@ use crate::engine::{Time, TimerKey};
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     due: BTreeMap<(Time, u64), TimerKey>,
-    /// When each armed timer is due, by its generation.
-    times: FxHashMap<u64, Time>,
     sleeper: Option<(Time, AbortHandle)>,
 }
 
@@ -23,22 +20,17 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub(super) fn arm(&mut self, key: TimerKey, at: Time) {
-        self.times.insert(key.generation, at);
         self.due.insert((at, key.generation), key);
     }
 
-    pub(super) fn cancel(&mut self, key: &TimerKey) {
-        if let Some(at) = self.times.remove(&key.generation) {
-            self.due.remove(&(at, key.generation));
-        }
+    pub(super) fn cancel(&mut self, key: TimerKey, at: Time) {
+        self.due.remove(&(at, key.generation));
     }
 
     /// The next timer that is due.
     pub(super) fn pop(&mut self, now: Time) -> Option<TimerKey> {
         let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
-        let key = entry.remove();
-        self.times.remove(&key.generation);
-        Some(key)
+        Some(entry.remove())
     }
 
     /// The sleeper has reported.

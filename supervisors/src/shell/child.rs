@@ -69,11 +69,17 @@ pub(super) type BoxedStart = Pin<Box<dyn Future<Output = Result<Option<ActorCell
 /// One life of a child, as it sees itself. May be kept by the actor and used as long as it lives.
 #[derive(Clone)]
 pub struct Life {
+    kin: Arc<Kin>,
+    incarnation: Incarnation,
+}
+
+/// What all lives of a child share.
+pub(super) struct Kin {
     id: ChildId,
-    key: LifeKey,
+    child: ChildKey,
     supervisor: ActorRef<Message>,
-    /// The child's last life that ended by its own `post_stop`, which a killed one never reaches.
-    graceful: Arc<AtomicU32>,
+    /// The last life that ended by its own `post_stop`, which a killed one never reaches.
+    graceful: AtomicU32,
 }
 
 /// One life of one child, in short.
@@ -135,7 +141,7 @@ where
                 return Begin::Failed(StartError { message, hint: None, retry: true });
             }
         };
-        let supervisor = life.supervisor.get_cell();
+        let supervisor = life.supervisor();
         let noted = Noted::reporting(actor, life);
         match ActorRuntime::spawn_linked_instant(None, noted, arguments, supervisor.clone()) {
             // The handle only tells what the actor reports itself.
@@ -152,27 +158,23 @@ where
 // === impl Life ===
 
 impl Life {
-    pub(super) fn new(id: ChildId, key: LifeKey, supervisor: ActorRef<Message>, graceful: Arc<AtomicU32>) -> Self {
-        Self { id, key, supervisor, graceful }
-    }
-
     /// The child.
     pub fn id(&self) -> &ChildId {
-        &self.id
+        &self.kin.id
     }
 
     /// Which of its lives.
     pub fn incarnation(&self) -> Incarnation {
-        self.key.incarnation
+        self.incarnation
     }
 
     pub(super) fn key(&self) -> LifeKey {
-        self.key
+        LifeKey { child: self.kin.child, incarnation: self.incarnation }
     }
 
     /// The supervisor, as the parent of a supervisor below it.
     pub fn supervisor(&self) -> ActorCell {
-        self.supervisor.get_cell()
+        self.kin.supervisor.get_cell()
     }
 
     /// Reports that this life is ready.
@@ -191,44 +193,61 @@ impl Life {
     }
 
     fn say(&self, word: Word) {
-        self.tell(Message::Said { life: self.key, word });
+        self.tell(Message::Said { life: self.key(), word });
     }
 
     pub(super) fn note_graceful(&self) {
-        self.graceful.store(self.key.incarnation.0, Ordering::Release);
+        self.kin.graceful.store(self.incarnation.0, Ordering::Release);
     }
 
     pub(super) fn was_graceful(&self) -> bool {
-        self.graceful.load(Ordering::Acquire) == self.key.incarnation.0
+        self.kin.was_graceful(self.incarnation)
     }
 
     /// Whether ractor tells the supervisor of what becomes of an actor of this life.
     pub(super) fn is_linked(&self, actor: &ActorCell) -> bool {
-        actor.try_get_supervisor().is_some_and(|supervisor| supervisor.get_id() == self.supervisor.get_id())
+        actor.try_get_supervisor().is_some_and(|supervisor| supervisor.get_id() == self.kin.supervisor.get_id())
     }
 
     /// Nobody else tells that the actor runs.
     pub(super) fn running(&self) {
-        self.tell(Message::Running { life: self.key });
+        self.tell(Message::Running { life: self.key() });
     }
 
     pub(super) fn not_begun(&self, error: StartError) {
-        self.tell(Message::NotBegun { life: self.key, error: Box::new(error) });
+        self.tell(Message::NotBegun { life: self.key(), error: Box::new(error) });
     }
 
     pub(super) fn gone(&self, actor: ActorId, is_graceful: Option<bool>) {
-        self.tell(Message::Gone { life: self.key, actor, is_graceful });
+        self.tell(Message::Gone { life: self.key(), actor, is_graceful });
     }
 
     /// A supervisor that is gone has taken this life with it.
     fn tell(&self, message: Message) {
-        drop(self.supervisor.send_message(message));
+        drop(self.kin.supervisor.send_message(message));
     }
 }
 
 impl fmt::Debug for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Life").field("id", &self.id).field("incarnation", &self.key.incarnation).finish_non_exhaustive()
+        f.debug_struct("Life").field("id", self.id()).field("incarnation", &self.incarnation).finish_non_exhaustive()
+    }
+}
+
+// === impl Kin ===
+
+impl Kin {
+    pub(super) fn new(id: ChildId, child: ChildKey, supervisor: ActorRef<Message>) -> Arc<Self> {
+        Arc::new(Self { id, child, supervisor, graceful: AtomicU32::new(0) })
+    }
+
+    pub(super) fn life(self: &Arc<Self>, incarnation: Incarnation) -> Life {
+        Life { kin: self.clone(), incarnation }
+    }
+
+    /// Whether a life was the last that ended by itself, in order.
+    pub(super) fn was_graceful(&self, incarnation: Incarnation) -> bool {
+        self.graceful.load(Ordering::Acquire) == incarnation.0
     }
 }
 
@@ -278,7 +297,7 @@ impl StartContext {
             Some(born) => born.push(actor.get_cell()),
             None => {
                 actor.kill();
-                let message = format!("start one more actor of {} after its start was over", self.id);
+                let message = format!("start one more actor of {} after its start was over", self.id());
                 return Err(StartError { message, hint: None, retry: false });
             }
         }

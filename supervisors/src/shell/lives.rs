@@ -1,7 +1,6 @@
 //! The lives that the engine has asked for and not been told the end of, and their actors.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use ractor::{ActorCell, ActorId};
 use rustc_hash::FxHashMap;
@@ -9,7 +8,7 @@ use slotmap::SecondaryMap;
 use tokio::sync::oneshot;
 
 use super::actor::{Message, Started, Word};
-use super::child::{Begin, ErasedChild, GoneBy, Life, LifeKey};
+use super::child::{Begin, ErasedChild, GoneBy, Kin, LifeKey};
 use super::ends::{End, exit_reason};
 use super::leash::Leash;
 use super::start::StartTask;
@@ -32,8 +31,7 @@ pub(super) struct Lives {
 /// A child that has been started.
 struct Known {
     starter: Arc<dyn ErasedChild>,
-    /// Its last life that ended gracefully.
-    graceful: Arc<AtomicU32>,
+    kin: Arc<Kin>,
     present: Option<Present>,
     /// The actor of the last life that has begun, for reports.
     last: Option<(Incarnation, ActorId)>,
@@ -137,12 +135,15 @@ impl Lives {
     }
 
     /// Another function starts the child from now on.
-    pub(super) fn set_starter(&mut self, child: ChildKey, starter: Arc<dyn ErasedChild>) {
+    pub(super) fn set_starter(
+        &mut self,
+        child: ChildKey,
+        starter: Arc<dyn ErasedChild>,
+        kin: impl FnOnce() -> Arc<Kin>,
+    ) {
         match self.children.get_mut(child) {
             Some(known) => known.starter = starter,
-            None => drop(
-                self.children.insert(child, Known { starter, graceful: Arc::default(), present: None, last: None }),
-            ),
+            None => drop(self.children.insert(child, Known { starter, kin: kin(), present: None, last: None })),
         }
     }
 
@@ -183,13 +184,12 @@ impl Lives {
 // === impl Shell ===
 
 impl Shell {
-    pub(super) fn spawn(&mut self, id: ChildId, child: ChildKey, incarnation: Incarnation) {
-        self.note_starter(&id, child);
+    pub(super) fn spawn(&mut self, id: &ChildId, child: ChildKey, incarnation: Incarnation) {
+        self.note_starter(id, child);
         let known = self.lives.children.get(child).expect("invariant: the engine starts only children it was given");
         let key = LifeKey { child, incarnation };
-        let life = Life::new(id, key, self.myself.clone(), known.graceful.clone());
         let (mut is_task, mut cell, mut sender, mut gone_by) = (false, None, None, GoneBy::Message);
-        match known.starter.clone().begin(life) {
+        match known.starter.clone().begin(known.kin.life(incarnation)) {
             Begin::Actor(begun, by) => (cell, gone_by) = (Some(begun), by),
             Begin::Task(start, context) => {
                 let (cutter, cut) = oneshot::channel();
@@ -210,8 +210,12 @@ impl Shell {
         let starter = if is_known { None } else { self.fresh.take() };
         let starter = starter.or_else(|| if self.starters.is_empty() { None } else { self.starters.remove(id) });
         if let Some(starter) = starter {
-            self.lives.set_starter(child, starter);
+            self.set_starter(id, child, starter);
         }
+    }
+
+    pub(super) fn set_starter(&mut self, id: &ChildId, child: ChildKey, starter: Arc<dyn ErasedChild>) {
+        self.lives.set_starter(child, starter, || Kin::new(id.clone(), child, self.myself.clone()));
     }
 
     /// A start task has brought forth an actor.
@@ -323,13 +327,14 @@ impl Shell {
     pub(super) fn ended(&mut self, cell: &ActorCell, end: End) {
         let child = self.lives.leash.child_of(cell.get_id());
         let known = child.and_then(|child| self.lives.children.get_mut(child));
-        match known.and_then(|known| Some((known.graceful.load(Ordering::Acquire), known.present.as_mut()?))) {
-            Some((graceful, present)) => {
+        match known.and_then(|known| Some((&known.kin, known.present.as_mut()?))) {
+            Some((kin, present)) => {
                 let is_gone = present.gone_by.is_gone(&end);
                 present.end = Some(end);
                 let incarnation = present.incarnation;
+                let was_graceful = kin.was_graceful(incarnation);
                 if let Some(child) = child.filter(|_| is_gone) {
-                    self.exited(LifeKey { child, incarnation }, Some(graceful == incarnation.0));
+                    self.exited(LifeKey { child, incarnation }, Some(was_graceful));
                 }
             }
             // Perhaps of a start that is not over.

@@ -7,8 +7,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::FutureExt as _;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -29,9 +28,13 @@ struct Note {
     gone_by: GoneBy,
     /// It ended by its own `post_stop` and is linked, so that ractor tells of its end and hands the state over.
     is_told: AtomicBool,
-    /// Set when its `pre_start` succeeded.
-    begun: OnceLock<ActorId>,
+    /// The number of its actor, set when its `pre_start` succeeded. The value of an actor lies in its task several times,
+    /// so a note is no larger than it must be.
+    begun: AtomicU64,
 }
+
+/// No actor has this number: there never are so many.
+const NOT_BEGUN: u64 = u64::MAX;
 
 // === impl Noted ===
 
@@ -84,22 +87,24 @@ impl<A: Actor> Actor for Noted<A> {
         Ok(())
     }
 
-    async fn handle(
+    // Not `async` on top of the actor's own: every actor would hold what it is told twice, for all its life.
+
+    fn handle(
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
         state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.actor.handle(myself, message, state).await
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        self.actor.handle(myself, message, state)
     }
 
-    async fn handle_supervisor_evt(
+    fn handle_supervisor_evt(
         &self,
         myself: ActorRef<A::Msg>,
         event: SupervisionEvent,
         state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.actor.handle_supervisor_evt(myself, event, state).await
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        self.actor.handle_supervisor_evt(myself, event, state)
     }
 }
 
@@ -107,12 +112,11 @@ impl<A: Actor> Actor for Noted<A> {
 
 impl Note {
     fn new(life: Life, is_reporting: bool, gone_by: GoneBy) -> Self {
-        Self { life, is_reporting, gone_by, is_told: AtomicBool::new(false), begun: OnceLock::new() }
+        Self { life, is_reporting, gone_by, is_told: AtomicBool::new(false), begun: AtomicU64::new(NOT_BEGUN) }
     }
 
     fn begin(&self, actor: ActorId) {
-        // A `pre_start` runs once.
-        let _ = self.begun.set(actor);
+        self.begun.store(actor.pid(), Ordering::Release);
     }
 
     fn fail(&self, message: String) {
@@ -124,16 +128,16 @@ impl Note {
 
 impl Drop for Note {
     fn drop(&mut self) {
-        match self.begun.get() {
-            Some(&actor) => {
+        match self.begun.load(Ordering::Acquire) {
+            // Told twice if its `pre_start` failed; what is told second is of a life that is known to be over.
+            NOT_BEGUN => self.fail("finish the start: the actor was killed".to_owned()),
+            actor => {
                 // Of a crash ractor may tell before all is dropped, and of one without a link not at all.
                 let is_known = matches!(self.gone_by, GoneBy::Event { .. }) && self.is_told.load(Ordering::Acquire);
                 if !is_known {
-                    self.life.gone(actor, Some(self.life.was_graceful()));
+                    self.life.gone(ActorId::Local(actor), Some(self.life.was_graceful()));
                 }
             }
-            // Told twice if its `pre_start` failed; what is told second is of a life that is known to be over.
-            None => self.fail("finish the start: the actor was killed".to_owned()),
         }
     }
 }

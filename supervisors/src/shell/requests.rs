@@ -41,7 +41,11 @@ impl Shell {
         match added {
             Some(Ok(key)) => {
                 // It waits for something it needs, and will be started later.
-                waiting.into_iter().for_each(|starter| self.lives.set_starter(key, starter));
+                if let Some(starter) = waiting
+                    && let Some(view) = self.engine.child_of(key)
+                {
+                    self.set_starter(&view.id, key, starter);
+                }
                 // How the start fares is told by message: nothing of it can have been missed.
                 self.requests.begins.insert(key, reply);
             }

@@ -149,7 +149,7 @@ impl Shell {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { id, key, incarnation } => self.spawn(id, key, incarnation),
+            Effect::Spawn { id, key, incarnation } => self.spawn(&id, key, incarnation),
             Effect::Stop { key, .. } => self.lives.ask_to_stop(key),
             Effect::Kill { id, key, incarnation } => {
                 if let Some(stop) = &mut self.stop {
@@ -158,9 +158,11 @@ impl Shell {
                 self.lives.kill(LifeKey { child: key, incarnation });
             }
             Effect::Arm { key, at } => self.alarm.arm(key, at),
-            Effect::Cancel { key } => self.alarm.cancel(&key),
+            Effect::Cancel { key, at } => self.alarm.cancel(key, at),
             Effect::Dropped { id, key } => {
-                self.starters.remove(&id);
+                if !self.starters.is_empty() {
+                    self.starters.remove(&id);
+                }
                 self.lives.forget(key);
                 self.answer_dropped(key, &id);
             }

@@ -208,15 +208,16 @@ impl<'a> World<'a> {
             Effect::Arm { key, .. } => {
                 match key.kind {
                     TimerKind::Backoff => {
-                        self.mailbox.push_back(Message::TryAgain(number(&key.id)));
-                        self.retries.insert(number(&key.id), key);
+                        let child = self.engine.child_of(key.child).expect("it was armed in this step");
+                        self.mailbox.push_back(Message::TryAgain(number(&child.id)));
+                        self.retries.insert(number(&child.id), key);
                     }
                     TimerKind::Grace => self.graces.push(key),
                     TimerKind::Ready | TimerKind::Stable => {}
                 }
                 None
             }
-            Effect::Cancel { key } => {
+            Effect::Cancel { key, .. } => {
                 self.graces.retain(|grace| *grace != key);
                 self.retries.retain(|_, retry| *retry != key);
                 None

@@ -349,7 +349,7 @@ impl Script {
 
     /// The timer that comes due first, with its time.
     pub(super) fn next_timer(&self) -> Option<(TimerKey, Time)> {
-        self.timers.iter().min_by_key(|(key, at)| (**at, key.generation)).map(|(key, at)| (key.clone(), *at))
+        self.timers.iter().min_by_key(|(key, at)| (**at, key.generation)).map(|(key, at)| (*key, *at))
     }
 
     pub(super) fn timers(&self) -> impl Iterator<Item = &TimerKey> {
@@ -464,8 +464,8 @@ impl Script {
                 self.timers.insert(key, at);
                 Vec::new()
             }
-            Effect::Cancel { key } => {
-                assert!(self.timers.remove(&key).is_some(), "{key:?} was not armed");
+            Effect::Cancel { key, at } => {
+                assert_eq!(self.timers.remove(&key), Some(at), "{key:?} was not armed");
                 Vec::new()
             }
             Effect::Report(report) => {

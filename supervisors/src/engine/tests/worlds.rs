@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::script::seconds;
 use super::setups::Setup;
 use crate::engine::child::State;
+use crate::engine::fall::FallId;
 use crate::engine::table::Key;
 use crate::engine::{ChildState, Desired, Effect, Engine, Event, Options, Report, Time, TimerKey, What};
 use crate::reason::{ExitReason, StartError};
@@ -128,11 +129,11 @@ impl World {
             Effect::Arm { key, at } => {
                 assert!(key.generation > self.generation, "a generation is used once");
                 self.generation = key.generation;
-                let twin = self.timers.keys().any(|armed| armed.id == key.id && armed.kind == key.kind);
+                let twin = self.timers.keys().any(|armed| armed.child == key.child);
                 assert!(!twin, "{key:?} is armed twice");
                 self.timers.insert(key, at);
             }
-            Effect::Cancel { key } => assert!(self.timers.remove(&key).is_some(), "{key:?} was not armed"),
+            Effect::Cancel { key, at } => assert_eq!(self.timers.remove(&key), Some(at), "{key:?} was not armed"),
             Effect::Dropped { id, .. } => assert!(!self.alive.contains_key(&id), "{id} is dropped alive"),
             Effect::Report(_) => {}
             Effect::Idle => assert!(self.alive.is_empty(), "idle with {:?} alive", self.alive),
@@ -175,7 +176,8 @@ impl World {
             todo.extend(above.filter(|&to| seen.insert(to)));
         }
         for above in seen.into_iter().map(|at| &self.engine.children[at]) {
-            let shares = above.falls.iter().any(|fall| *fall > self.old_falls && child.falls.contains(fall));
+            let is_shared = |fall: FallId| child.falls.iter().any(|place| place.fall == fall);
+            let shares = above.falls.iter().any(|place| place.fall > self.old_falls && is_shared(place.fall));
             let is_gone = above.life().is_none();
             assert!(!shares || is_gone, "{} is asked to end before {}", child.spec.id, above.spec.id);
         }
@@ -273,10 +275,10 @@ impl World {
             assert_eq!(child.life().map(|life| life.incarnation), alive, "{}", child.spec.id);
         }
         for (id, fall) in &self.engine.falls {
-            let is_member = |child: &&&crate::engine::child::Child| child.falls.contains(id);
+            let is_member = |child: &&&crate::engine::child::Child| child.falls.iter().any(|place| place.fall == *id);
             assert_eq!(fall.open().count(), children.iter().filter(is_member).count(), "the open ones of a fall");
         }
-        let is_armed = |key: &TimerKey| children.iter().any(|child| child.spec.id == key.id);
+        let is_armed = |key: &TimerKey| self.engine.children.get(key.child).is_some();
         assert!(self.timers.keys().all(is_armed), "a timer of nobody");
     }
 
@@ -321,7 +323,7 @@ impl World {
     }
 
     fn next_timer(&self) -> Option<(TimerKey, Time)> {
-        self.timers.iter().min_by_key(|(key, at)| (**at, key.generation)).map(|(key, at)| (key.clone(), *at))
+        self.timers.iter().min_by_key(|(key, at)| (**at, key.generation)).map(|(key, at)| (*key, *at))
     }
 
     /// Does as told from now on until nothing more happens.
