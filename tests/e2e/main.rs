@@ -16,6 +16,7 @@ mod library;
 mod lifecycle;
 mod logs;
 mod newcomer;
+mod orphaned;
 mod probes;
 mod quickstart;
 mod reload;

@@ -29,6 +29,8 @@ pub type EnvelopeTest = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 pub struct Proof {
     /// The main process: leader of the unit's session and group.
     pub leader: Option<u32>,
+    /// When it started, if its number is not kept for it by a parent of ours: another of that number leads nothing of it.
+    pub leader_start: Option<u64>,
     /// The unit's FIFOs.
     pub fifos: Vec<PathBuf>,
     /// The unit's envelope.
@@ -151,8 +153,17 @@ impl Snapshot {
         found.difference(spare).filter_map(identity).collect()
     }
 
+    /// The leader's number, unless somebody else has it by now.
+    fn leader_of(&self, proof: &Proof) -> Option<u32> {
+        let is_other = |leader: &u32| {
+            let start = self.processes.get(leader).map(|stat| stat.start_time);
+            start.is_some_and(|start| proof.leader_start.is_some_and(|known| known != start))
+        };
+        proof.leader.filter(|leader| !is_other(leader))
+    }
+
     fn is_proved(&self, stat: &Stat, proof: &Proof, strangers: &Strangers) -> bool {
-        if proof.leader.is_some_and(|leader| [stat.pid, stat.group, stat.session].contains(&leader)) {
+        if self.leader_of(proof).is_some_and(|leader| [stat.pid, stat.group, stat.session].contains(&leader)) {
             return true;
         }
         let Some((files, envelope)) = strangers.by_pid.get(&stat.pid) else { return false };
@@ -195,7 +206,8 @@ fn fifos_of(pid: u32) -> Vec<PathBuf> {
     targets.filter(|target| matches!(target.extension().map(OsStrExt::as_bytes), Some(b"out" | b"err"))).collect()
 }
 
-fn envelope_of(pid: u32) -> Option<Vec<u8>> {
+/// What stands behind the envelope's name in a process's environment, as it was when it was executed.
+pub fn envelope_of(pid: u32) -> Option<Vec<u8>> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let entry = environ.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(ENVELOPE_VARIABLE))?;
     Some(entry.to_vec())
@@ -206,7 +218,17 @@ mod tests {
     use super::*;
 
     fn stat(pid: u32, parent: u32, session: u32) -> Stat {
-        Stat { pid, state: 'S', parent, group: session, session, cpu_ticks: 0, start_time: 1, resident_pages: 0 }
+        Stat {
+            pid,
+            state: 'S',
+            parent,
+            group: session,
+            session,
+            cpu_ticks: 0,
+            start_time: 1,
+            resident_pages: 0,
+            exit_code: None,
+        }
     }
 
     fn snapshot(processes: &[Stat]) -> Snapshot {
@@ -225,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn a14_who_got_the_number_of_an_adopted_leader_does_not_belong() {
+        let snapshot = snapshot(&[stat(10, 1, 10), stat(11, 10, 10)]);
+        let of = |leader_start| Proof { leader: Some(10), leader_start, ..Proof::default() };
+        let found = |proof| pids(snapshot.belonging(&proof, &Strangers::default(), &BTreeSet::new()));
+        assert_eq!(found(of(Some(1))), [10, 11]);
+        assert_eq!(found(of(Some(7))), [0; 0]);
+    }
+
+    #[test]
     fn an_orphan_belongs_by_its_envelope_and_the_daemon_never_belongs() {
         let snapshot = snapshot(&[stat(5, 1, 5), stat(20, 1, 20), stat(21, 1, 21)]);
         let strangers = Strangers {
@@ -235,9 +266,9 @@ mod tests {
             ]),
         };
         let proof = Proof {
-            leader: None,
             fifos: vec!["/run/x.out".into()],
             envelope: Some(Arc::new(|envelope| envelope == b"mine")),
+            ..Proof::default()
         };
         assert_eq!(pids(snapshot.belonging(&proof, &strangers, &BTreeSet::from([5]))), [20]);
     }

@@ -36,6 +36,8 @@ pub struct Stat {
     pub start_time: u64,
     /// Resident memory, in pages.
     pub resident_pages: u64,
+    /// Of a zombie: its status, as wait(2) has it; 0 also for a living one, and where we may not look.
+    pub exit_code: Option<i32>,
 }
 
 // === impl Identity ===
@@ -95,6 +97,7 @@ impl Stat {
             cpu_ticks: number(14)? + number(15)?,
             start_time: number(22)?,
             resident_pages: number(24)?,
+            exit_code: fields.get(52 - 3).and_then(|field| field.parse().ok()),
         })
     }
 }

@@ -66,7 +66,7 @@ struct Life<'a> {
 /// Follows a started process to its end. The table's entry is released by the caller, after its output has been drained.
 pub async fn live(processes: &Processes, spawned: Spawned, manners: Manners, stage: watch::Receiver<Stage>) -> Ended {
     let mut manners = manners;
-    manners.proof.leader = Some(spawned.pid);
+    (manners.proof.leader, manners.proof.leader_start) = (Some(spawned.pid), spawned.adopted);
     Life { processes, spawned, manners, stage }.live().await
 }
 

@@ -21,7 +21,7 @@ pub mod sys;
 pub mod table;
 
 pub use command::{Command, Limits, RunAs};
-pub use table::{HeldProcess, Order, Processes, Role, Scope, Spawned, Tag};
+pub use table::{HeldProcess, Order, Processes, Role, Scope, Spawned, Stray, Tag};
 
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use envctl_supervisors::Name;
 use envctl_supervisors::reason::{ExitReason, StartError};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use serde_bytes::ByteBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -23,7 +25,7 @@ use tokio::task::JoinSet;
 
 use super::command::Command;
 use super::end::{Batch, Proof};
-use super::heart::wire::{FromHeart, Held, Inbox, Key, ToHeart, VERSION, encode};
+use super::heart::wire::{Adoption, FromHeart, Held, Inbox, Key, ToHeart, VERSION, encode};
 use super::identity::Identity;
 use super::spawn;
 use super::sys::child::WaitStatus;
@@ -71,6 +73,19 @@ pub struct Order {
     pub err: PathBuf,
 }
 
+/// A process that an earlier heart started.
+#[derive(Debug)]
+pub struct Stray {
+    /// What it is.
+    pub tag: Tag,
+    /// Who it is.
+    pub identity: Identity,
+    /// FIFO for standard output.
+    pub out: PathBuf,
+    /// FIFO for standard error.
+    pub err: PathBuf,
+}
+
 /// A started process.
 #[derive(Debug)]
 pub struct Spawned {
@@ -80,6 +95,8 @@ pub struct Spawned {
     pub pid: u32,
     /// Its end. An error means that the table is gone.
     pub exit: oneshot::Receiver<ExitReason>,
+    /// When it started, if it was taken over from an earlier heart.
+    pub adopted: Option<u64>,
 }
 
 /// Who a signal is for.
@@ -107,6 +124,8 @@ pub struct TableGone;
 pub enum Message {
     /// Start a process.
     Spawn(Box<Order>, RpcReplyPort<Result<Spawned, StartError>>),
+    /// Have heart look after a process that an earlier heart started.
+    Adopt(Box<Stray>, RpcReplyPort<bool>),
     /// Take over a process that an earlier daemon or actor started.
     Attach(Tag, RpcReplyPort<Option<Spawned>>),
     /// Signal a process.
@@ -156,6 +175,7 @@ pub struct State {
     next_key: Key,
     entries: BTreeMap<Key, Entry>,
     starting: BTreeMap<Key, Starting>,
+    adopting: BTreeMap<Key, Adopting>,
     scans: Batch,
     /// Reader and writer of heart's connection, and the running scan; ended with the actor.
     tasks: JoinSet<()>,
@@ -165,6 +185,7 @@ pub struct State {
 struct Entry {
     tag: Tag,
     pid: u32,
+    adopted: Option<u64>,
     exit: Option<ExitReason>,
     waiting: Option<oneshot::Sender<ExitReason>>,
 }
@@ -174,6 +195,13 @@ struct Starting {
     tag: Tag,
     command: Command,
     reply: RpcReplyPort<Result<Spawned, StartError>>,
+}
+
+#[derive(Debug)]
+struct Adopting {
+    tag: Tag,
+    start_time: u64,
+    reply: RpcReplyPort<bool>,
 }
 
 // === impl Processes ===
@@ -190,6 +218,12 @@ impl Processes {
         let gone = |_| StartError { message: TableGone.to_string(), hint: None, retry: false };
         let order = Box::new(order);
         self.ask(|reply| Message::Spawn(order, reply)).await.map_err(gone)?
+    }
+
+    /// Has heart look after a process that an earlier heart started, so that it can be attached to. `false`: it is gone.
+    pub async fn adopt(&self, stray: Stray) -> bool {
+        let stray = Box::new(stray);
+        self.ask(|reply| Message::Adopt(stray, reply)).await.unwrap_or(false)
     }
 
     /// Takes over a held process.
@@ -295,6 +329,7 @@ impl Actor for TableActor {
             next_key: 1,
             entries: BTreeMap::new(),
             starting: BTreeMap::new(),
+            adopting: BTreeMap::new(),
             scans: Batch::default(),
             tasks,
         })
@@ -307,12 +342,13 @@ impl Actor for TableActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Spawn(..) | Message::Attach(..) | Message::List(_) | Message::HeartPid(_)
+            Message::Spawn(..) | Message::Adopt(..) | Message::Attach(..) | Message::List(_) | Message::HeartPid(_)
                 if state.heart_pid.is_none() =>
             {
                 state.early.push(message);
             }
             Message::Spawn(order, reply) => state.spawn(*order, reply),
+            Message::Adopt(stray, reply) => state.adopt(*stray, reply),
             Message::Attach(tag, reply) => drop(reply.send(state.attach(&tag))),
             Message::Signal(key, signal, scope) => {
                 state.order(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
@@ -363,6 +399,21 @@ impl State {
         }
     }
 
+    fn adopt(&mut self, stray: Stray, reply: RpcReplyPort<bool>) {
+        let key = self.next_key;
+        self.next_key += 1;
+        let Stray { tag, identity, out, err } = stray;
+        let Identity { pid, start_time, .. } = identity;
+        let path = |path: &Path| ByteBuf::from(path.as_os_str().as_bytes());
+        let order = Adoption { key, tag: tag.to_string(), pid, start_time, out: path(&out), err: path(&err) };
+        self.adopting.insert(key, Adopting { tag, start_time, reply });
+        if let Err(error) = self.send(&ToHeart::Adopt(Box::new(order))) {
+            tracing::error!(error, "a process cannot be taken over");
+            // Dropped without an answer: it counts as gone.
+            self.adopting.remove(&key);
+        }
+    }
+
     fn attach(&mut self, tag: &Tag) -> Option<Spawned> {
         let (key, entry) = self.entries.iter_mut().find(|(_, entry)| entry.tag == *tag)?;
         let (waiting, exit) = oneshot::channel();
@@ -370,7 +421,7 @@ impl State {
             Some(reason) => drop(waiting.send(reason)),
             None => entry.waiting = Some(waiting),
         }
-        Some(Spawned { key: *key, pid: entry.pid, exit })
+        Some(Spawned { key: *key, pid: entry.pid, exit, adopted: entry.adopted })
     }
 
     fn release(&mut self, key: Key) {
@@ -402,6 +453,10 @@ impl State {
             FromHeart::Hello { version, pid, held } => self.greet(version, pid, held),
             FromHeart::Spawned { key, pid } => self.spawned(key, pid),
             FromHeart::SpawnFailed { key, errno, step } => {
+                if let Some(adopting) = self.adopting.remove(&key) {
+                    tracing::info!(tag = %adopting.tag, errno, ?step, "a process of an earlier heart is gone");
+                    let _ = adopting.reply.send(false);
+                }
                 if let Some(starting) = self.starting.remove(&key) {
                     let error = spawn::failure(&starting.command, errno, step);
                     let _ = starting.reply.send(Err(error));
@@ -421,7 +476,7 @@ impl State {
             match held.tag.parse() {
                 Ok(tag) => {
                     let exit = held.exit.map(reason);
-                    let entry = Entry { tag, pid: held.pid, exit, waiting: None };
+                    let entry = Entry { tag, pid: held.pid, adopted: held.adopted, exit, waiting: None };
                     self.entries.insert(held.key, entry);
                 }
                 Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
@@ -430,12 +485,17 @@ impl State {
     }
 
     fn spawned(&mut self, key: Key, pid: u32) {
+        if let Some(Adopting { tag, start_time, reply }) = self.adopting.remove(&key) {
+            self.entries.insert(key, Entry { tag, pid, adopted: Some(start_time), exit: None, waiting: None });
+            return drop(reply.send(true));
+        }
         let Some(starting) = self.starting.remove(&key) else { return };
         let (waiting, exit) = oneshot::channel();
         let helper = starting.tag.role != Role::Main;
-        self.entries.insert(key, Entry { tag: starting.tag, pid, exit: None, waiting: Some(waiting) });
+        let entry = Entry { tag: starting.tag, pid, adopted: None, exit: None, waiting: Some(waiting) };
+        self.entries.insert(key, entry);
         // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
-        if starting.reply.send(Ok(Spawned { key, pid, exit })).is_err() && helper {
+        if starting.reply.send(Ok(Spawned { key, pid, exit, adopted: None })).is_err() && helper {
             self.discard(key);
         }
     }
@@ -504,6 +564,7 @@ fn reason(status: WaitStatus) -> ExitReason {
     match status {
         WaitStatus::Code(code) => ExitReason::Code(code),
         WaitStatus::Signal(number, core) => ExitReason::Signal { number, core },
+        WaitStatus::Unknown => ExitReason::Unknown("it had been taken over, and the kernel does not tell".to_owned()),
     }
 }
 

@@ -70,7 +70,7 @@ impl Bench {
     }
 
     fn manners(&self) -> Manners {
-        let proof = Proof { leader: None, fifos: vec![self.fifo("unit.out"), self.fifo("unit.err")], envelope: None };
+        let proof = Proof { fifos: vec![self.fifo("unit.out"), self.fifo("unit.err")], ..Proof::default() };
         Manners { signal: nix::libc::SIGTERM, scope: Scope::Group, proof }
     }
 

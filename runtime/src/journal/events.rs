@@ -116,6 +116,7 @@ details! {
     ACTOR = "actor", Public, "an actor of the runtime";
     ERROR = "error", Path, "an error of the runtime's own";
     BUILD = "build", Public, "version of the program";
+    ENDED = "ended", Public, "units whose processes had ended";
     RETRY = "retry", Public, "whether it will be tried again";
 }
 
@@ -128,6 +129,7 @@ events! {
     RunStopped = "run.stopped", "The project is down; the run is over.", [TOOK, UNITS];
     RunFailed = "run.failed", "A unit failed that the run cannot do without.", [CAUSED_BY];
     RunAdopted = "run.adopted", "A new daemon took the run over from one that had gone.", [UNITS, BUILD];
+    RunLost = "run.lost", "The machine was restarted under the run; nothing of it is left.", [UNITS];
     UnitBlocked = "unit.blocked", "The unit is wanted and waits for others.", [BLOCKED_BY, CONDITION];
     UnitStarting = "unit.starting", "A life of the unit began; its process is being made.", [];
     UnitStarted = "unit.started", "The unit's process runs.", [PID];
@@ -146,6 +148,7 @@ events! {
     UnitFailed = "unit.failed", "The unit was given up; it stays down until it is started by hand.",
         [CAUSED_BY, RESTART, INTENSITY, PERIOD, UNSTABLE, CONTEXT, GROUP];
     UnitAdopted = "unit.adopted", "The running unit was taken over, with its process as it is.", [PID];
+    UnitLost = "unit.lost", "The unit's process ended while neither daemon nor heart lived; how is not known.", [PID];
     UnitEscaped = "unit.escaped", "Processes of the unit could not be ended.", [PIDS];
     UnitChanged = "unit.changed", "Files the unit watches have changed.", [PATHS, COUNT];
     GroupRestarting = "group.restarting", "A group is restarted together.",
@@ -166,7 +169,8 @@ events! {
     DaemonStopped = "daemon.stopped", "The session's daemon ended in order.", [PID];
     DaemonDied = "daemon.died", "The daemon before this one ended without a word.", [PID];
     DaemonUpgraded = "daemon.upgraded", "The daemon was replaced by another build.", [BUILD];
-    HeartLost = "heart.lost", "The parent of all units is gone; exit codes may be unknown until the next start.", [PID];
+    HeartLost = "heart.lost", "The parent of all units is gone; exit codes may be unknown until the next start.",
+        [PID, UNITS, ENDED];
     ActorFailed = "actor.failed", "A part of the runtime itself failed and was restarted: a bug.", [ACTOR, ERROR];
     JournalRepaired = "journal.repaired", "Damaged lines were found in the journal and set aside.", [COUNT, BYTES, PATH];
     JournalLost = "journal.lost", "Events could not be written, and were too many to be kept.", [COUNT, ERROR];

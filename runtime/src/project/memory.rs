@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use envctl_actors::process::identity::{Identity, boot_id};
 use envctl_supervisors::Name;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct Memory {
     /// Why it ends by itself, if it does.
     #[serde(default)]
     pub failure: Option<Failure>,
+    /// The boot that its processes belong to.
+    #[serde(default)]
+    pub boot: String,
 }
 
 /// Why a run ends, or has ended, by itself.
@@ -98,6 +102,18 @@ pub struct UnitMemory {
     pub done: bool,
     /// Whether it had been given up.
     pub failed: bool,
+    /// Its process, if it lived.
+    #[serde(default)]
+    pub process: Option<ProcessMemory>,
+}
+
+/// A process of a remembered unit; which boot it belongs to is remembered once for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessMemory {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
 }
 
 // === impl Memory ===
@@ -111,8 +127,19 @@ impl Memory {
         let Files { file, user_config } = of.files.clone();
         let (key, root) = (of.key, of.root.to_owned());
         let (ports, units) = (BTreeMap::new(), Vec::new());
-        let (version, failure) = (VERSION, None);
-        Self { version, key, root, file, user_config, run, run_number, environment, ports, units, failure }
+        let (version, failure, boot) = (VERSION, None, boot_id());
+        Self { version, key, root, file, user_config, run, run_number, environment, ports, units, failure, boot }
+    }
+
+    /// Whether the machine has been restarted since: then nothing of the run lives, whoever has its processes' numbers.
+    pub fn is_of_another_boot(&self) -> bool {
+        !self.boot.is_empty() && self.boot != boot_id()
+    }
+
+    /// Who the process of a unit is, if it lived.
+    pub fn identity(&self, unit: &UnitMemory) -> Option<Identity> {
+        let ProcessMemory { pid, start_time } = unit.process?;
+        Some(Identity { pid, start_time, boot_id: self.boot.clone() })
     }
 
     /// Where the memory of a project is kept.

@@ -6,8 +6,9 @@
 //!            unit actors ─UnitReport─┘◀──spawn, Stop, Kill─────┘──▶ journal, views
 //! ```
 //!
-//! `supervisor` turns messages into engine events and carries out its effects; `environment`, `attributes`, `commands`,
-//! `reports` and `views` are pure; `ports` leases. One engine holds all units: one brain, so two restart loops never race.
+//! `supervisor` turns messages into engine events and carries out its effects; `operate` has what operators ask of it, and
+//! `takeover` what a new daemon does with a run it finds; `environment`, `attributes`, `commands`, `reports` and `views` are
+//! pure; `ports` leases. One engine holds all units: one brain, so two restart loops never race.
 
 pub mod attributes;
 mod budgets;
@@ -22,5 +23,6 @@ mod publish;
 pub mod reports;
 pub mod state;
 pub mod supervisor;
+mod takeover;
 pub mod units;
 pub mod views;

@@ -1,19 +1,15 @@
-//! What operators ask of a project: up, down, start, stop, restart, signals, and what its next daemon asks after a death.
+//! What operators ask of a project: up, down, start, stop, restart, signals.
 
-use envctl_actors::process::Role;
-use envctl_actors::process::life::{end_strays, sweep};
 use envctl_actors::requirement;
-use envctl_actors::unit::{Begin, UnitMessage};
+use envctl_actors::unit::UnitMessage;
 use envctl_supervisors::Name;
-use envctl_supervisors::engine::{ChildState, ChildView, Desired, Event, Rest};
-use envctl_supervisors::spec::{Condition, Edge, Incarnation};
+use envctl_supervisors::engine::{ChildState, ChildView, Desired, Event};
+use envctl_supervisors::spec::{Condition, Edge};
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use super::attributes::attributes;
-use super::environment::capture_from_bytes;
 use super::fingerprint::fingerprint;
-use super::memory::{Memory, UnitMemory};
 use super::ports::Holder;
 use super::state::{Hurry, Project, Run, Waiting};
 use super::supervisor::{Answer, DownOrder, ProjectMessage, UpOrder, environment};
@@ -178,102 +174,8 @@ impl Project {
         });
     }
 
-    /// Takes a run over from a daemon that died: its processes are in the table already.
-    pub async fn recover(&mut self, memory: Memory) {
-        self.capture =
-            capture_from_bytes(memory.environment.iter().map(|(name, value)| (name.to_vec(), value.to_vec())));
-        self.reset_engine();
-        let run = Run { id: memory.run.clone(), number: memory.run_number, started: Instant::now(), closing: false };
-        self.run = Some(run);
-        let holder = self.holder();
-        self.ports.readopt(&self.spec, &self.session.leases.clone(), &holder, &memory.ports());
-        if let Err(refusal) = self.equip().await {
-            tracing::error!(error = %refusal, project = %self.spec.name, "a run could not be taken over: it is ended");
-            let key = self.places.key();
-            for held in self.session.processes.list().await.iter().filter(|held| held.tag.project == key) {
-                self.session.processes.discard(held.key);
-            }
-            let _ = std::fs::remove_file(self.memory_path());
-            return self.abandon();
-        }
-        let names: Vec<String> = memory.units.iter().map(|unit| unit.name.clone()).collect();
-        let text = format!("a new daemon took {} over", self.spec.name);
-        self.append(EventKind::RunAdopted.event("", text).detail("units", names).detail("build", crate::BUILD));
-        self.failure.clone_from(&memory.failure);
-        self.adopt(&memory).await;
-    }
-
-    async fn adopt(&mut self, memory: &Memory) {
-        let held = self.session.processes.list().await;
-        let key = self.places.key();
-        let (mut rest, mut claimed, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
-        for remembered in &memory.units {
-            let Ok(id) = Name::new(&remembered.name) else { continue };
-            if !self.spec.units.contains_key(&id) {
-                continue;
-            }
-            let mine = held.iter().filter(|held| held.tag.project == key && held.tag.unit == id);
-            let main = mine.filter(|held| held.tag.role == Role::Main).max_by_key(|held| held.tag.incarnation);
-            let Some(main) = main else {
-                let (incarnation, restarts) = (Incarnation(remembered.incarnation), remembered.restarts);
-                // What had come to rest stays there, and nothing else that is wanted may be left down.
-                let at_rest = at_rest(remembered);
-                self.drive(Event::Restore { id: id.clone(), incarnation, restarts, rest: at_rest }).await;
-                if remembered.wanted && at_rest.is_none() {
-                    rest.push(id);
-                }
-                continue;
-            };
-            claimed.push(main.key);
-            let incarnation = Incarnation(main.tag.incarnation);
-            self.units[&id].pid = Some(main.pid);
-            self.units[&id].fingerprint.clone_from(&remembered.fingerprint);
-            self.units[&id].adopted = true;
-            let (restarts, ready) = (remembered.restarts, remembered.ready);
-            if self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok() {
-                if !remembered.wanted {
-                    unwanted.push(id.clone());
-                }
-                self.drive(Event::Adopt { id, incarnation, restarts, ready }).await;
-            }
-        }
-        // Steps and probes of the daemon that died, units that are no longer configured, lives before the last.
-        for forgotten in held.iter().filter(|held| held.tag.project == key && !claimed.contains(&held.key)) {
-            self.session.processes.discard(forgotten.key);
-        }
-        // What was on its way down goes on going down.
-        if memory.failure.is_some() || memory.units.iter().all(|unit| !unit.wanted) {
-            self.drive(Event::Stop { ids: Vec::new() }).await;
-        } else if !unwanted.is_empty() {
-            self.drive(Event::Stop { ids: unwanted }).await;
-        }
-        if !rest.is_empty() {
-            self.clear_strays(&rest).await;
-        }
-        if !rest.is_empty() && self.failure.is_none() {
-            self.drive(Event::Start { ids: rest, with_needs: true }).await;
-        }
-        self.publish();
-    }
-
-    /// Ends what an earlier life left if heart died too: never two instances of a unit.
-    async fn clear_strays(&self, units: &[Name]) {
-        let sweeps = units.iter().map(|id| {
-            let (processes, proof) = (self.session.processes.clone(), self.proof(id, None));
-            async move {
-                end_strays(&processes, &proof).await;
-                sweep(&processes, &proof).await
-            }
-        });
-        for (id, left) in units.iter().zip(futures::future::join_all(sweeps).await) {
-            if !left.is_empty() {
-                tracing::error!(unit = %id, ?left, "processes of an earlier life cannot be ended");
-            }
-        }
-    }
-
     /// Ports, data directories, attributes, logs: everything a run needs before its first process.
-    async fn equip(&mut self) -> Result<(), Refusal> {
+    pub(super) async fn equip(&mut self) -> Result<(), Refusal> {
         let facts = Facts::of(&self.spec, &self.places);
         // The derived files name what the configuration says now; that the journal is open already was seen at the start.
         if let Err(error) = self.session.journal.open(&self.places, facts).await {
@@ -344,7 +246,7 @@ impl Project {
     }
 
     /// A run that could not begin leaves nothing behind.
-    fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.ports.release();
         self.data_leases.clear();
         for unit in self.units.values_mut() {
@@ -424,7 +326,7 @@ impl Project {
         }
     }
 
-    fn holder(&self) -> Holder {
+    pub(super) fn holder(&self) -> Holder {
         Holder { session: self.session.name.to_string(), project: self.places.key() }
     }
 
@@ -440,14 +342,6 @@ impl Project {
             message: format!("{} is not up", self.spec.name),
             hint: Some("`envctl up -d` starts it".to_owned()),
         }
-    }
-}
-
-fn at_rest(remembered: &UnitMemory) -> Option<Rest> {
-    match remembered {
-        UnitMemory { wanted: true, done: true, .. } => Some(Rest::Done),
-        UnitMemory { wanted: true, failed: true, .. } => Some(Rest::Failed),
-        _ => None,
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use envctl_supervisors::engine::{self, ChildView, Report, What};
 
 use super::attributes::port_views;
-use super::memory::{Memory, Of, UnitMemory};
+use super::memory::{Memory, Of, ProcessMemory, UnitMemory};
 use super::reports::{self, Facts};
 use super::state::Project;
+use super::units::Unit;
 use super::views::{self, Sources, Whole};
 use crate::control::view::{Desired, ProjectState, ProjectView, UnitState};
 use crate::control::wire::DownReply;
@@ -135,11 +136,17 @@ impl Project {
                 ready: child.state == engine::ChildState::Ready,
                 done: child.state == engine::ChildState::Done,
                 failed: child.state == engine::ChildState::Failed,
+                process: self.process_memory(&child),
             })
             .collect();
         if let Err(error) = memory.store(&self.memory_path()) {
             tracing::error!(%error, "the run cannot be remembered for the next daemon");
         }
+    }
+
+    fn process_memory(&self, child: &ChildView) -> Option<ProcessMemory> {
+        let identity = self.units.get(&child.id)?.identity.as_ref().filter(|_| child.state.is_alive())?;
+        Some(ProcessMemory { pid: identity.pid, start_time: identity.start_time })
     }
 
     /// Whether a unit was given up and is started again all the same, because its group is: the group's events tell that.
@@ -150,7 +157,8 @@ impl Project {
 
     pub(super) fn report(&mut self, report: &Report) {
         let charged = self.windows.note(report, self.epoch.elapsed(), &self.spec, &self.engine);
-        if self.is_restarted_with_its_group(report) {
+        let is_lost = |unit: &Unit| unit.lost && report.what == What::Adopted;
+        if self.is_restarted_with_its_group(report) || self.units.get(&report.id).is_some_and(is_lost) {
             return;
         }
         let wanted = match report.what {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use envctl_actors::log_stream::{Arguments, Limits, LogStream, LogStreamActor, PumpHandle};
 use envctl_actors::process::Processes;
+use envctl_actors::process::identity::Identity;
 use envctl_actors::process::life::sweep;
 use envctl_actors::registry::{Address, Endpoint, Registration, Registry};
 use envctl_actors::unit::{Begin, UnitMessage, UnitReport};
@@ -217,7 +218,7 @@ impl Project {
         }
         let event = match report {
             UnitReport::Spawned { pid } => {
-                unit.pid = Some(pid);
+                (unit.pid, unit.identity, unit.lost) = (Some(pid), Identity::of(pid), false);
                 self.register(&id, incarnation, pid);
                 Event::Spawned { id, incarnation }
             }
@@ -406,7 +407,7 @@ impl Project {
     ) -> Result<(), StartError> {
         if begin == Begin::Spawn {
             // The pid of the life before is nobody's any more; the new one has none yet.
-            self.units[id].pid = None;
+            (self.units[id].pid, self.units[id].identity) = (None, None);
             self.units[id].fingerprint = self.spec.units.get(id).map(|unit| fingerprint(&self.spec, unit));
         }
         let actor = super::supervisor::spawn_actor(self, id, incarnation, begin).await?;

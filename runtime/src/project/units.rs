@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use envctl_actors::log_stream::LogStream;
+use envctl_actors::process::identity::Identity;
 use envctl_actors::unit::UnitMessage;
 use envctl_supervisors::engine::{Report, Time, What};
 use envctl_supervisors::spec::Incarnation;
@@ -23,6 +24,8 @@ pub struct Unit {
     pub err: PathBuf,
     /// Its main process.
     pub pid: Option<u32>,
+    /// Who that is, if heart should die too.
+    pub identity: Option<Identity>,
     /// What its present life was started with.
     pub fingerprint: Option<String>,
     /// When it entered its state, RFC 3339.
@@ -37,6 +40,8 @@ pub struct Unit {
     pub escaped: Vec<u32>,
     /// Whether its life was taken over from a daemon that died.
     pub adopted: bool,
+    /// Whether its last life ended while nobody looked after it.
+    pub lost: bool,
     /// How often its actor failed in this life.
     pub actor_failures: u32,
 }
@@ -52,6 +57,7 @@ impl Unit {
             out,
             err,
             pid: None,
+            identity: None,
             fingerprint: None,
             since: now,
             since_engine: None,
@@ -59,6 +65,7 @@ impl Unit {
             hint: None,
             escaped: Vec::new(),
             adopted: false,
+            lost: false,
             actor_failures: 0,
         }
     }

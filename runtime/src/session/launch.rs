@@ -28,6 +28,10 @@ const LOG_TAIL_BYTES: u64 = 2048;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between attempts while heart brings a daemon back, which takes it some 10 ms.
 const REVIVE_RETRY: Duration = Duration::from_millis(5);
+/// How long a heart that replaces a dead one has for its first daemon, which takes everything over.
+const REPLACED_WITHIN: Duration = Duration::from_secs(10);
+/// This very build, also when its file has been replaced or removed.
+const SELF: &str = "/proc/self/exe";
 /// Copies of descriptors are made above every number a child is promised.
 const COPY_FLOOR: i32 = 16;
 
@@ -88,12 +92,28 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
         }
     }
     let log_start = std::fs::metadata(places.daemon_log()).map_or(0, |meta| meta.len());
-    let ready = spawn_heart(places, &options.program)?;
+    let ready = spawn_heart(places, &options.program, &options.program)?;
     let listening = timeout_at(until, heard(ready)).await.map_err(|_| late())??;
     if !listening {
         return Err(LaunchError::Died { tail: tail(&places.daemon_log(), log_start) });
     }
     Ok(Client::connect(&socket, until - Instant::now()).await?)
+}
+
+/// Starts another heart in place of one that has died; called by its last daemon, so that the units are not left alone until
+/// somebody types a command. Nothing is done where a heart lives, or where a client is starting one.
+pub(super) async fn replace_heart(places: &Places, program: &Path) -> Result<(), LaunchError> {
+    let lock = super::lock(&places.start_lock());
+    let Ok(_starting) = lock else { return Ok(()) };
+    if heart_lives(places) {
+        return Ok(());
+    }
+    let ready = spawn_heart(places, program, Path::new(SELF))?;
+    let listening = tokio::time::timeout(REPLACED_WITHIN, heard(ready)).await;
+    match listening.map_err(|_| LaunchError::Timeout(REPLACED_WITHIN))?? {
+        true => Ok(()),
+        false => Err(LaunchError::Died { tail: String::new() }),
+    }
 }
 
 /// Whether nobody serves the session: there is no daemon, or it died while it was being greeted.
@@ -122,20 +142,21 @@ async fn lock_start(path: PathBuf) -> Result<File, LaunchError> {
     locked.map_err(failed("lock start.lock"))
 }
 
-/// Starts heart in a session of its own, with nothing of ours but a pipe on which the daemon says that it listens.
-fn spawn_heart(places: &Places, program: &Path) -> Result<OwnedFd, LaunchError> {
+/// Starts heart in a session of its own, with nothing of ours but a pipe on which the daemon says that it listens. `exe`: what
+/// is executed under the name of `program`.
+fn spawn_heart(places: &Places, program: &Path, exe: &Path) -> Result<OwnedFd, LaunchError> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe")(errno.into()))?;
     let high =
         fcntl(&write, FcntlArg::F_DUPFD_CLOEXEC(COPY_FLOOR)).map_err(|errno| failed("copy a pipe")(errno.into()))?;
     let high = child::inherited(high).ok_or_else(|| failed("copy a pipe")(io::Error::other("it is closed")))?;
     // Whatever a caller's shell has open must not be held by a daemon for ever.
     child::close_on_exec_from(3).map_err(failed("close what was inherited"))?;
-    let spawn = heart_plan(places, program, &high).map_err(failed("name its files"))?;
+    let spawn = heart_plan(places, program, exe, &high).map_err(failed("name its files"))?;
     child::spawn(&spawn).map_err(failed("run it"))?;
     Ok(read)
 }
 
-fn heart_plan(places: &Places, program: &Path, ready: &OwnedFd) -> io::Result<Spawn> {
+fn heart_plan(places: &Places, program: &Path, exe: &Path, ready: &OwnedFd) -> io::Result<Spawn> {
     let append = (OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT).bits();
     let open = |fd, path: &Path, flags| {
         Ok::<_, io::Error>(ChildFile::Open { fd, path: child::c_string(path.as_os_str())?, flags })
@@ -143,12 +164,12 @@ fn heart_plan(places: &Places, program: &Path, ready: &OwnedFd) -> io::Result<Sp
     let log = places.daemon_log();
     let program_text = child::c_string(program.as_os_str())?;
     let args = Inner::new(places, program, false).to_args();
-    let mut argv = vec![program_text.clone(), CString::new(HEART_SUBCOMMAND)?];
+    let mut argv = vec![program_text, CString::new(HEART_SUBCOMMAND)?];
     for arg in args {
         argv.push(child::c_string(&arg)?);
     }
     Ok(Spawn {
-        program: program_text,
+        program: child::c_string(exe.as_os_str())?,
         argv,
         env: Vec::new(),
         dir: CString::from(c"/"),

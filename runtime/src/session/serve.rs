@@ -16,7 +16,9 @@ use envctl_supervisors::Name;
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
+use super::launch::replace_heart;
 use super::{Session, SessionError, SessionOptions, Spawner, lock};
 use crate::places::{Places, PlacesInput};
 use crate::root::Life;
@@ -29,6 +31,8 @@ pub const DAEMON_SUBCOMMAND: &str = "daemon-serve";
 pub const HEART_READY_FD: i32 = 3;
 /// An idle daemon ends after this time without runs and clients.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
+/// A daemon that loses its heart sooner does not start another: something is wrong that a new one does not mend.
+const SERVED_MIN: Duration = Duration::from_secs(1);
 /// Threads that run actors; the work is waiting.
 const WORKERS: usize = 2;
 /// The daemon meant to end.
@@ -142,6 +146,7 @@ pub fn exec_stub_main(args: Vec<OsString>) -> ExitCode {
 
 async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs::File>) -> Result<u8, String> {
     let idle_after = (!inner.foreground).then_some(IDLE_AFTER);
+    let (own_places, started) = (places.clone(), Instant::now());
     let options = SessionOptions { places, spawner: Spawner::Heart(heart), idle_after };
     let mut session = match Session::start(options).await {
         Ok(session) => session,
@@ -165,7 +170,15 @@ async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs
             _ = int.recv() => session.end(),
         }
     };
-    Ok(if life == Life::Failed { EXIT_FAILED } else { EXIT_DONE })
+    if life != Life::Failed {
+        return Ok(EXIT_DONE);
+    }
+    // The next daemon takes over from here, and needs its lock.
+    drop(session);
+    if !inner.foreground && started.elapsed() >= SERVED_MIN {
+        replace_heart(&own_places, &inner.program).await.map_err(|error| error.to_string())?;
+    }
+    Ok(EXIT_FAILED)
 }
 
 /// Whoever typed the first command leaves no trace on what runs for days: mask, niceness and limits are the machine's.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::stub;
-use super::wire::{FromHeart, Held, Key, Order, StubOrder};
+use super::wire::{Adoption, FromHeart, Held, Key, Order, StubOrder};
+use super::{stranger, stub};
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
 
@@ -39,6 +39,8 @@ struct Child {
     envelope: Option<Vec<u8>>,
     /// Acknowledged before it had ended: nobody will ask again, so it is reaped as soon as it ends.
     forsaken: bool,
+    /// When it started, if an earlier heart has started it: then it is no child of ours, and never reaped by us.
+    adopted: Option<u64>,
     /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
     _fifos: [OwnedFd; 2],
 }
@@ -67,6 +69,16 @@ impl Children {
         }
     }
 
+    /// Takes over a process of an earlier heart. The answer goes to the daemon; on success [`Children::pidfd`] is to be
+    /// watched: it is readable at once if the process has ended already.
+    pub fn adopt(&mut self, order: Adoption) -> FromHeart {
+        let (key, pid) = (order.key, order.pid);
+        match self.try_adopt(order) {
+            Ok(()) => FromHeart::Spawned { key, pid },
+            Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
+        }
+    }
+
     /// The descriptor that becomes readable when the process ends.
     pub fn pidfd(&self, key: Key) -> Option<BorrowedFd<'_>> {
         self.held.get(&key).map(|child| child.pidfd.as_fd())
@@ -75,7 +87,10 @@ impl Children {
     /// Notes that a process has ended, without reaping it.
     pub fn ended(&mut self, key: Key) -> io::Result<Option<FromHeart>> {
         let Some(child) = self.held.get_mut(&key).filter(|child| child.exit.is_none()) else { return Ok(None) };
-        child.exit = child::peek_exit(child.pid)?;
+        child.exit = match child.adopted {
+            None => child::peek_exit(child.pid)?,
+            Some(start_time) => Some(stranger::exit(child.pidfd.as_fd(), child.pid, start_time)),
+        };
         let Some(status) = child.exit else { return Ok(None) };
         if child.forsaken {
             self.acknowledge(key);
@@ -89,11 +104,7 @@ impl Children {
         if group && signal == nix::libc::SIGKILL && child.exit.is_some() {
             self.kill_orphans(child);
         }
-        let sent = if group {
-            child::signal_group(child.pid, signal)
-        } else {
-            child::pidfd_signal(child.pidfd.as_fd(), signal)
-        };
+        let sent = if group { child.signal_group(signal) } else { child::pidfd_signal(child.pidfd.as_fd(), signal) };
         if let Err(error) =
             sent.or_else(|error| if error.raw_os_error() == Some(nix::libc::ESRCH) { Ok(()) } else { Err(error) })
         {
@@ -106,11 +117,12 @@ impl Children {
     /// Only what carries this very life's envelope; what has overwritten its environment is found when the unit stops.
     fn kill_orphans(&self, leader: &Child) {
         let Some(envelope) = &leader.envelope else { return };
-        for pid in own_children().into_iter().filter(|pid| !self.holds(*pid)) {
+        // The orphans of an adopted one have not come to us.
+        let orphans = if leader.adopted.is_some() { stranger::pids() } else { own_children() };
+        for pid in orphans.into_iter().filter(|pid| !self.holds(*pid)) {
             let Ok(pidfd) = child::pidfd_open(pid) else { continue };
             // Read after the descriptor is open: it is this process's environment, not a successor's.
-            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            if environ.split(|byte| *byte == 0).any(|entry| entry == envelope) {
+            if stranger::variable(pid, ENVELOPE).as_ref() == Some(envelope) {
                 tracing::info!(tag = leader.tag, pid, "an orphan of an ended life is killed");
                 let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
             }
@@ -124,7 +136,9 @@ impl Children {
             child.forsaken = true;
             return;
         }
-        if let Err(error) = child::reap(child.pid) {
+        if child.adopted.is_none()
+            && let Err(error) = child::reap(child.pid)
+        {
             tracing::warn!(tag = child.tag, %error, "a process could not be reaped");
         }
         self.held.remove(&key);
@@ -132,8 +146,10 @@ impl Children {
 
     /// What is held, for a daemon's greeting.
     pub fn list(&self) -> Vec<Held> {
-        let held =
-            |(key, child): (&Key, &Child)| Held { key: *key, tag: child.tag.clone(), pid: child.pid, exit: child.exit };
+        let held = |(key, child): (&Key, &Child)| {
+            let Child { tag, pid, exit, adopted, .. } = child;
+            Held { key: *key, tag: tag.clone(), pid: *pid, exit: *exit, adopted: *adopted }
+        };
         self.held.iter().map(held).collect()
     }
 
@@ -150,9 +166,21 @@ impl Children {
     /// Kills every group and reaps every leader: the end of an embedded session.
     pub fn kill_all(&mut self) {
         for (_, child) in std::mem::take(&mut self.held) {
-            let _ = child::signal_group(child.pid, nix::libc::SIGKILL);
-            let _ = child::reap_blocking(child.pid);
+            let _ = child.signal_group(nix::libc::SIGKILL);
+            if child.adopted.is_none() {
+                let _ = child::reap_blocking(child.pid);
+            }
         }
+    }
+
+    fn try_adopt(&mut self, order: Adoption) -> Result<(), Failure> {
+        let Adoption { key, tag, pid, start_time, out, err } = order;
+        let pidfd = stranger::open(pid, start_time)?;
+        let fifos = [open_fifo(&out)?, open_fifo(&err)?];
+        let envelope = stranger::variable(pid, ENVELOPE);
+        let adopted = Some(start_time);
+        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted, _fifos: fifos });
+        Ok(())
     }
 
     fn try_spawn(&mut self, order: Order) -> Result<u32, Failure> {
@@ -169,7 +197,8 @@ impl Children {
             let _ = child::signal_group(pid, nix::libc::SIGKILL);
             let _ = child::reap_blocking(pid);
         })?;
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, _fifos: fifos });
+        let adopted = None;
+        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted, _fifos: fifos });
         Ok(pid)
     }
 
@@ -195,6 +224,20 @@ impl Children {
         }
     }
 }
+
+// === impl Child ===
+
+impl Child {
+    /// Signals the whole group; also while the leader is a zombie.
+    fn signal_group(&self, signal: i32) -> io::Result<()> {
+        match self.adopted {
+            None => child::signal_group(self.pid, signal),
+            Some(start_time) => stranger::signal_group(self.pidfd.as_fd(), self.pid, start_time, signal),
+        }
+    }
+}
+
+// === impl Failure ===
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {

@@ -15,5 +15,6 @@
 pub mod children;
 pub mod keeper;
 pub mod run;
+mod stranger;
 pub mod stub;
 pub mod wire;

@@ -157,6 +157,12 @@ impl Heart {
                 self.tell(&answer)?;
                 self.watch_child(key)
             }
+            ToHeart::Adopt(order) => {
+                let key = order.key;
+                let answer = self.children.adopt(*order);
+                self.tell(&answer)?;
+                self.watch_child(key)
+            }
             ToHeart::Signal { key, signal, group } => {
                 self.children.signal(key, signal, group);
                 Ok(())

@@ -33,6 +33,8 @@ pub enum ToHeart {
         /// The whole group.
         group: bool,
     },
+    /// Look after a process that an earlier heart has started: that heart is dead, the process is not.
+    Adopt(Box<Adoption>),
     /// The exit status has been recorded: the zombie may be reaped.
     Ack {
         /// Which.
@@ -61,6 +63,23 @@ pub struct Order {
     pub err: ByteBuf,
     /// What posix_spawn cannot do, done by the exec stub in the child.
     pub stub: Option<StubOrder>,
+}
+
+/// A process to take over. Answered like an order: `Spawned`, or `SpawnFailed` with `ESRCH` if it is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// The daemon's number for it, never used before.
+    pub key: Key,
+    /// What it is.
+    pub tag: String,
+    /// Its process.
+    pub pid: u32,
+    /// When that started, in clock ticks since boot: another one of its number is another process.
+    pub start_time: u64,
+    /// FIFO for standard output.
+    pub out: ByteBuf,
+    /// FIFO for standard error.
+    pub err: ByteBuf,
 }
 
 /// What the exec stub does before it becomes the program.
@@ -125,6 +144,9 @@ pub struct Held {
     pub pid: u32,
     /// Its end, if it has ended.
     pub exit: Option<WaitStatus>,
+    /// When it started, if it is no child of this heart: its number is not kept for it.
+    #[serde(default)]
+    pub adopted: Option<u64>,
 }
 
 /// A frame that makes no sense.

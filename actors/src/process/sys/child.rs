@@ -54,6 +54,8 @@ pub enum WaitStatus {
     Code(i32),
     /// Signal, and whether a core was dumped.
     Signal(i32, bool),
+    /// It was no child of ours, and the kernel does not tell.
+    Unknown,
 }
 
 /// `posix_spawnattr_t`, destroyed when dropped.
