@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a failing test tells what was left behind")]
 
 mod config_errors;
+mod crash_points;
 mod exits;
 mod groups;
 mod harness;

@@ -167,7 +167,10 @@ fn all_that_belongs_to_an_adopted_unit_ends_with_it() {
     kill_both(&env);
     project.down();
     let left = env.processes();
-    assert!(left.iter().all(|process| process.command.contains("heart") || process.command.contains("daemon")), "{left:?}");
+    assert!(
+        left.iter().all(|process| process.command.contains("heart") || process.command.contains("daemon")),
+        "{left:?}"
+    );
 }
 
 #[test]
@@ -215,10 +218,33 @@ fn a14_a_bystander_with_the_number_of_an_adopted_unit_is_not_touched() {
         [ $! = $pid ] || exit 11";
     for moment in ["WHEN_BETWEEN", "WHEN_AFTER"] {
         let script = script.replace(moment, reuse);
-        let script = ["WHEN_BEFORE", "WHEN_BETWEEN", "WHEN_AFTER"].iter().fold(script, |text, word| text.replace(word, ":"));
+        let script =
+            ["WHEN_BEFORE", "WHEN_BETWEEN", "WHEN_AFTER"].iter().fold(script, |text, word| text.replace(word, ":"));
         project.write("script", script);
         let output = project.shell("unshare --pid --fork --mount-proc sh script").ok();
         let words: Vec<&str> = output.stdout.split_whitespace().collect();
         assert_eq!(words.get(1..), Some(&["S", "sleep", "500"][..]), "{moment}: {}", output.stdout);
     }
+}
+
+/// Needs a mount namespace, in which the boot has another id.
+#[test]
+fn b10_after_a_restart_of_the_machine_nothing_is_signalled_and_nothing_started() {
+    if !is_root() {
+        return eprintln!("skipped: only root may mount");
+    }
+    let env = TestEnvironment::new();
+    let project = env.project("[services.api]\nsh = \"echo start >> starts; exec sleep 1000\"\n");
+    project.envctl(UP_WAIT).ok();
+    let api = project.pid("api");
+    kill_both(&env);
+    project.write("boot_id", "00000000-0000-0000-0000-000000000000\n");
+    let line = "unshare --mount sh -c 'mount --bind boot_id /proc/sys/kernel/random/boot_id && \"$E\" ps --json'";
+    let output = project.shell(line).ok();
+    assert_eq!(output.json()["projects"][0]["state"], "down", "{}", output.stdout);
+    let lost = project.events().into_iter().find(|event| event["event"] == "run.lost").expect("it is told");
+    assert!(lost["hint"].as_str().is_some_and(|hint| hint.contains("envctl up")), "{lost:#}");
+    assert!(proc::alive(api), "its number may be anybody's after a restart");
+    assert_eq!(project.read("starts"), "start\n");
+    proc::kill_hard(api);
 }

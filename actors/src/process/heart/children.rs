@@ -98,6 +98,11 @@ impl Children {
         Ok(Some(FromHeart::Exited { key, status }))
     }
 
+    /// Whether a process has ended, but not for us: a debugger has it still.
+    pub fn is_undecided(&self, key: Key) -> bool {
+        self.held.get(&key).is_some_and(|child| child.exit.is_none())
+    }
+
     /// Signals a process or its group. A process that is gone is no error: its end is on its way.
     pub fn signal(&self, key: Key, signal: i32, group: bool) {
         let Some(child) = self.held.get(&key) else { return };

@@ -1,6 +1,8 @@
 //! The loop: epoll turns descriptors into calls, nothing else.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -28,6 +30,9 @@ const REVIVE_TRIES_MAX: u32 = 20;
 /// Pause between them, in milliseconds.
 const REVIVE_PAUSE_MS: u16 = 100;
 
+/// How often what ended under a debugger is looked at, in milliseconds: nothing else tells that the debugger has let go.
+const TRACED_LOOK_MS: u16 = 100;
+
 /// How heart ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -51,6 +56,8 @@ struct Heart {
     /// Only as a process: signals, orphans and the daemon are then ours to look after.
     process: Option<Process>,
     started: Instant,
+    /// What has ended, by its token, while a debugger has still to let go of it: only then are we told how.
+    traced: BTreeSet<u64>,
 }
 
 /// What only a heart that is a process has.
@@ -93,19 +100,21 @@ pub fn in_thread(stub: Option<PathBuf>) -> io::Result<UnixStream> {
 impl Heart {
     fn new(children: Children, process: Option<Process>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self { epoll, connection: None, children, process, started: now() })
+        Ok(Self { epoll, connection: None, children, process, started: now(), traced: BTreeSet::new() })
     }
 
     fn run(&mut self) -> io::Result<End> {
         let mut events = [EpollEvent::empty(); EVENTS_MAX];
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let timeout = if self.traced.is_empty() { EpollTimeout::NONE } else { EpollTimeout::from(TRACED_LOOK_MS) };
+            let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            for event in &events[..count] {
-                if let Flow::End(end) = self.handle(event.data())? {
+            let traced = mem::take(&mut self.traced);
+            for token in events[..count].iter().map(|event| event.data()).chain(traced) {
+                if let Flow::End(end) = self.handle(token)? {
                     return Ok(end);
                 }
             }
@@ -175,11 +184,24 @@ impl Heart {
     }
 
     fn on_child(&mut self, key: Key) -> io::Result<()> {
-        let Some(end) = self.children.ended(key)? else { return Ok(()) };
+        let end = self.children.ended(key)?;
         if let Some(pidfd) = self.children.pidfd(key) {
-            self.epoll.delete(pidfd)?;
+            self.forget(pidfd)?;
         }
-        self.tell(&end)
+        match end {
+            Some(end) => return self.tell(&end),
+            None if self.children.is_undecided(key) => drop(self.traced.insert(TOKEN_CHILDREN + key)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Watches a descriptor no more, which may be so already.
+    fn forget(&self, fd: impl AsFd) -> io::Result<()> {
+        match self.epoll.delete(fd) {
+            Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn on_signals(&mut self) -> io::Result<()> {
@@ -207,14 +229,18 @@ impl Heart {
 
     fn on_daemon(&mut self) -> io::Result<Flow> {
         let now = now() - self.started;
-        let Some(process) = &mut self.process else { return Ok(Flow::Go) };
-        if let Some(pidfd) = process.keeper.pidfd() {
-            self.epoll.delete(pidfd)?;
+        if let Some(pidfd) = self.process.as_ref().and_then(|process| process.keeper.pidfd()) {
+            self.forget(pidfd)?;
         }
+        let Some(process) = &mut self.process else { return Ok(Flow::Go) };
         let next = process.keeper.ended(now)?;
+        let is_undecided = next.is_none() && process.keeper.pidfd().is_some();
         self.disconnect();
         match next {
-            None => Ok(Flow::Go),
+            None => {
+                self.traced.extend(is_undecided.then_some(TOKEN_DAEMON));
+                Ok(Flow::Go)
+            }
             Some(Next::Finish(code)) => Ok(Flow::End(End::Finished(code))),
             Some(Next::GiveUp) => {
                 tracing::error!("the daemon died too often; units are left as they are");
