@@ -100,6 +100,7 @@ impl Project {
         self.data_leases.clear();
         let _ = std::fs::remove_file(self.memory_path());
         self.run = None;
+        self.is_stale = true;
         self.publish();
         self.answer_waiting();
         self.sync_journal();

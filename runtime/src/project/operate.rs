@@ -255,6 +255,7 @@ impl Project {
             }
         }
         self.run = None;
+        self.is_stale = true;
         self.publish();
     }
 

@@ -78,6 +78,12 @@ impl HeldPorts {
         ports
     }
 
+    /// The numbers of one unit.
+    pub fn of_unit(&self, unit: &Name) -> IndexMap<Name, u16> {
+        let of_unit = self.leases.iter().filter(|((holder, _), _)| holder == unit);
+        of_unit.map(|((_, name), held)| (name.clone(), held.lease.port())).collect()
+    }
+
     /// Gives back what a unit holds.
     pub fn forget(&mut self, unit: &Name) {
         self.leases.retain(|(holder, _), _| holder != unit);

@@ -9,6 +9,7 @@ use super::attributes::port_views;
 use super::memory::{Memory, Of, ProcessMemory, UnitMemory};
 use super::reports::{self, Facts};
 use super::state::Project;
+use super::supervisor::ProjectMessage;
 use super::units::Unit;
 use super::views::{self, Sources, Whole};
 use crate::control::view::{Desired, ProjectState, ProjectView, UnitState};
@@ -21,12 +22,12 @@ use crate::journal::now;
 impl Project {
     /// The view as it is now.
     pub fn project_view(&self) -> ProjectView {
+        let numbers = self.ports.numbers();
         let view = |child: ChildView| {
             let spec = self.spec.units.get(&child.id)?;
             let unit = self.units.get(&child.id)?;
             let empty = BTreeMap::new();
             let attributes = self.attributes.get(&child.id).unwrap_or(&empty);
-            let numbers = self.ports.numbers();
             let ports = port_views(numbers.get(&child.id), &spec.kind, attributes);
             let group = self.spec.group_of(&child.id).map(|group| &group.id);
             Some(views::unit_view(&child, Sources { spec, unit, group }, ports))
@@ -35,8 +36,26 @@ impl Project {
         views::project_view(Whole { spec: &self.spec, run: self.run.as_ref(), failure: self.failure.as_ref() }, units)
     }
 
-    /// Tells everybody the state, if it has changed.
+    /// Has the state told after what has come in by now: a burst of reports is told once, and costs once what a project of
+    /// a thousand units costs to look at.
+    pub fn publish_soon(&mut self) {
+        if !std::mem::replace(&mut self.is_stale, true) {
+            // A project that cannot be reached is ending: nobody is told any more.
+            let _ = self.myself.cast(ProjectMessage::Publish);
+        }
+    }
+
+    /// Tells everybody the state, if it may have changed.
     pub fn publish(&mut self) {
+        if std::mem::take(&mut self.is_stale) {
+            self.tell_state();
+        }
+        for key in std::mem::take(&mut self.recorded) {
+            self.session.processes.release(key);
+        }
+    }
+
+    fn tell_state(&mut self) {
         for child in self.engine.children() {
             let Some(unit) = self.units.get_mut(&child.id) else { continue };
             if unit.since_engine != Some(child.since) {
@@ -97,6 +116,7 @@ impl Project {
                 self.waiting.push(wait);
                 continue;
             }
+            self.publish();
             let escaped = self.units.iter().filter(|(_, unit)| !unit.escaped.is_empty());
             let escaped = escaped.map(|(id, unit)| (id.to_string(), unit.escaped.clone())).collect();
             let killed = self.killed.iter().filter(|killed| wait.concerns(&killed.unit)).cloned().collect();

@@ -13,7 +13,7 @@ use envctl_actors::process::life::sweep;
 use envctl_actors::registry::{Address, Endpoint, Registration, Registry};
 use envctl_actors::unit::{Begin, UnitMessage, UnitReport};
 use envctl_supervisors::Name;
-use envctl_supervisors::engine::{ChildState, Effect, Engine, Event, Options, TimerKey};
+use envctl_supervisors::engine::{Effect, Engine, Event, Options, TimerKey};
 use envctl_supervisors::reason::{ExitReason, StartError};
 use envctl_supervisors::spec::Incarnation;
 use indexmap::IndexMap;
@@ -106,6 +106,10 @@ pub struct Project {
     pub(super) windows: Windows,
     /// Requests that came while the last run was being closed; taken up when it is.
     pub(super) later: VecDeque<ProjectMessage>,
+    /// Whether something may have changed that nobody has been told.
+    pub(super) is_stale: bool,
+    /// Ended processes that heart need not keep once this state is remembered.
+    pub(super) recorded: Vec<u64>,
     pub(super) tasks: JoinSet<()>,
 }
 
@@ -178,6 +182,8 @@ impl Project {
             failure: None,
             windows: Windows::default(),
             later: VecDeque::new(),
+            is_stale: false,
+            recorded: Vec::new(),
             tasks: JoinSet::new(),
         };
         this.set_units();
@@ -197,16 +203,14 @@ impl Project {
         }
         self.note_ending();
         self.interrupt_starts();
-        self.publish();
+        self.publish_soon();
         self.answer_waiting();
     }
 
     /// A life that is being prepared has no process yet that the engine could ask to end; its actor can stop preparing.
     fn interrupt_starts(&self) {
-        for child in self.engine.children().filter(|child| child.state == ChildState::Starting && child.leaving) {
-            if let Some(incarnation) = child.incarnation {
-                self.tell(&child.id, incarnation, UnitMessage::Stop);
-            }
+        for (id, incarnation) in self.engine.unwanted_starts() {
+            self.tell(id, incarnation, UnitMessage::Stop);
         }
     }
 
@@ -232,10 +236,8 @@ impl Project {
             UnitReport::Failing(detail) => return self.failing(&id, incarnation, detail),
             UnitReport::Exited { key, reason, escaped } => {
                 self.exited(id, incarnation, reason, escaped).await;
-                // Only now is the end remembered: until then heart keeps it for the next daemon.
-                if let Some(key) = key {
-                    self.session.processes.release(key);
-                }
+                // Heart keeps it for the next daemon until it is remembered here.
+                self.recorded.extend(key);
                 return;
             }
         };
@@ -442,7 +444,7 @@ impl Project {
         let event = EventKind::UnitProbeFailed.event("", message).unit(id).incarnation(incarnation);
         self.append(event.detail("answer", detail.as_str()));
         self.units[id].cause = Some(format!("not ready yet: {detail}"));
-        self.publish();
+        self.publish_soon();
     }
 
     async fn exited(&mut self, id: Name, incarnation: Incarnation, reason: ExitReason, escaped: Vec<u32>) {
@@ -457,12 +459,12 @@ impl Project {
         self.drive(Event::Exited { id: id.clone(), incarnation, reason }).await;
         if let Some(unit) = self.units.get_mut(&id).filter(|unit| unit.actor.is_none()) {
             unit.pid = None;
-            self.publish();
+            self.publish_soon();
         }
     }
 
     fn register(&self, id: &Name, incarnation: Incarnation, pid: u32) {
-        let ports = self.ports.numbers().remove(id).unwrap_or_default();
+        let ports = self.ports.of_unit(id);
         let endpoints = ports.into_iter().map(|(name, port)| Endpoint { name, port }).collect();
         self.session.registry.register(self.address(id), Registration { incarnation, pid, endpoints });
     }

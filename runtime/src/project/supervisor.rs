@@ -110,6 +110,8 @@ pub enum ProjectMessage {
     Overdue(u64),
     /// What escaped the units of an ended run.
     Swept(Vec<(Name, Vec<u32>)>),
+    /// Tell everybody what has changed.
+    Publish,
 }
 
 // === impl ProjectActor ===
@@ -142,12 +144,24 @@ impl Actor for ProjectActor {
             {
                 project.later.push_back(message);
             }
-            ProjectMessage::Up(order, reply) => drop(reply.send(project.up(order).await)),
+            // Who has an answer sees what it tells of: nothing is left to be published.
+            ProjectMessage::Up(order, reply) => {
+                let answer = project.up(order).await;
+                project.publish();
+                let _ = reply.send(answer);
+            }
             ProjectMessage::Down(order, reply) => project.down(order, reply).await,
-            ProjectMessage::Operate(verb, units, reply) => drop(reply.send(project.operate(verb, &units).await)),
+            ProjectMessage::Operate(verb, units, reply) => {
+                let answer = project.operate(verb, &units).await;
+                project.publish();
+                let _ = reply.send(answer);
+            }
             ProjectMessage::Signal(signal, units, reply) => drop(reply.send(project.signal(signal, &units))),
             ProjectMessage::Env(unit, reveal, reply) => drop(reply.send(project.unit_env(&unit, reveal))),
-            ProjectMessage::Watch(reply) => drop(reply.send(project.view.subscribe())),
+            ProjectMessage::Watch(reply) => {
+                project.publish();
+                let _ = reply.send(project.view.subscribe());
+            }
             ProjectMessage::Key(reply) => drop(reply.send(project.key.clone())),
             ProjectMessage::IsActive(reply) => drop(reply.send(project.is_active())),
             ProjectMessage::Logs(units, reply) => project.logs(&units, reply),
@@ -159,6 +173,7 @@ impl Actor for ProjectActor {
             ProjectMessage::Timer(key) => project.timer(key).await,
             ProjectMessage::Overdue(number) => project.overdue(number).await,
             ProjectMessage::Swept(escaped) => project.swept(escaped).await,
+            ProjectMessage::Publish => project.publish(),
         }
         Ok(())
     }
@@ -187,9 +202,7 @@ pub(super) async fn spawn_actor(
     let unknown = || StartError { message: "find it in the configuration".to_owned(), hint: None, retry: false };
     let spec = project.spec.units.get(id).ok_or_else(unknown)?;
     let args = unit_args(project, id, spec, incarnation, begin)?;
-    let no_ports = IndexMap::new();
-    let numbers = project.ports.numbers();
-    let ports = numbers.get(id).unwrap_or(&no_ports);
+    let ports = &project.ports.of_unit(id);
     match &spec.kind {
         UnitKind::Requirement(requirement) => {
             let kind = requirement_kind(project, id, requirement, ports)?;

@@ -170,6 +170,7 @@ impl Project {
         if !rest.is_empty() && self.failure.is_none() {
             self.drive(Event::Start { ids: rest, with_needs: true }).await;
         }
+        self.is_stale = true;
         self.publish();
     }
 

@@ -308,6 +308,16 @@ impl Engine {
         self.is_silent = !is_wanted;
     }
 
+    /// Lives that are still being started and not wanted any more: whoever starts them may stop at that.
+    pub fn unwanted_starts(&self) -> impl Iterator<Item = (&ChildId, Incarnation)> {
+        let unwanted = |child: &Child| match &child.state {
+            State::Starting(life) => life.leaving.is_some().then_some(life.incarnation),
+            _ => None,
+        };
+        let starting = if self.starting == 0 { None } else { Some(self.children.iter()) };
+        starting.into_iter().flatten().filter_map(move |(_, child)| Some((&child.spec.id, unwanted(child)?)))
+    }
+
     /// The key of a child.
     pub fn key(&self, id: &str) -> Option<ChildKey> {
         self.children.find(id)

@@ -1,6 +1,6 @@
 //! The processes in heart's care: started, watched by pidfd, kept as zombies until acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -123,8 +123,9 @@ impl Children {
     fn kill_orphans(&self, leader: &Child) {
         let Some(envelope) = &leader.envelope else { return };
         // The orphans of an adopted one have not come to us.
+        let held = self.pids();
         let orphans = if leader.adopted.is_some() { stranger::pids() } else { own_children() };
-        for pid in orphans.into_iter().filter(|pid| !self.holds(*pid)) {
+        for pid in orphans.into_iter().filter(|pid| !held.contains(pid)) {
             let Ok(pidfd) = child::pidfd_open(pid) else { continue };
             // Read after the descriptor is open: it is this process's environment, not a successor's.
             if stranger::variable(pid, ENVELOPE).as_ref() == Some(envelope) {
@@ -158,9 +159,9 @@ impl Children {
         self.held.iter().map(held).collect()
     }
 
-    /// Whether this process is one of those held.
-    pub fn holds(&self, pid: u32) -> bool {
-        self.held.values().any(|child| child.pid == pid)
+    /// The processes held.
+    pub fn pids(&self) -> BTreeSet<u32> {
+        self.held.values().map(|child| child.pid).collect()
     }
 
     /// Whether nothing is held.

@@ -220,8 +220,9 @@ impl Heart {
     /// Orphans of units become our children; they are reaped by number, never by "whoever has ended".
     fn reap_orphans(&mut self) {
         let keeper = self.process.as_ref().map(|process| &process.keeper);
+        let held = self.children.pids();
         for pid in own_children() {
-            if !self.children.holds(pid) && !keeper.is_some_and(|keeper| keeper.is_daemon(pid)) {
+            if !held.contains(&pid) && !keeper.is_some_and(|keeper| keeper.is_daemon(pid)) {
                 let _ = child::reap(pid);
             }
         }
