@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 53] = [
+const LINES: [&str; 54] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
@@ -19,7 +19,8 @@ const LINES: [&str; 53] = [
     "ls",
     "list",
     "status",
-    "ps --all --check --usage",
+    "ps --all --check",
+    "ps -w --interval 500ms",
     "start",
     "start api",
     "stop api web",
@@ -108,6 +109,9 @@ fn what_cannot_be_meant_is_refused() {
         "logs -n many",
         "logs -f --previous",
         "kill -s NOPE api",
+        "ps --interval 1s",
+        "ps --watch --check",
+        "ps --watch --interval 5ms",
     ] {
         assert!(parse(line).is_err(), "{line:?} was accepted");
     }

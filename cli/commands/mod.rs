@@ -36,7 +36,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
     match command {
         Command::Up(args) => Box::pin(up::run(context, args)).await,
         Command::Down(args) => down::run(context, args).await,
-        Command::Ps(args) => ps::run(context, args).await,
+        Command::Ps(args) if args.watch => interruptible(ps::run(context, args)).await,
+        Command::Ps(args) => Box::pin(ps::run(context, args)).await,
         Command::Start(args) => Box::pin(operate::start(context, args)).await,
         Command::Stop(args) => operate::stop(context, args).await,
         Command::Restart(args) => operate::restart(context, args).await,

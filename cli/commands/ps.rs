@@ -1,17 +1,26 @@
 //! `envctl ps`.
 
+mod usage;
+mod watch;
+
+use std::time::Duration;
+
+use envctl_runtime::control::client::{Client, ClientError};
 use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
 use envctl_runtime::control::wire::Ps;
 use serde::Serialize;
 
-use crate::context::{Context, Observed, Target};
+use crate::context::{Context, Target};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::color::Paint;
 use crate::output::table::{Cell, Table};
 use crate::output::{harmless, told};
+use usage::{Shares, cpu_time, size};
 
-/// Show units: state, readiness, pid, uptime, restarts, ports
+/// Show units: state, readiness, pid, uptime, restarts, cpu, memory, ports
+///
+/// CPU and MEM are those of a unit's whole process tree. CPU is the time used since the unit's process began; with --watch it is the share of one core used since the last look (the first time: since the process began). MEM is resident memory, pages that processes share counted in each. UPTIME is the age of the unit's process. In --json these are `cpu_ms`, `memory` (bytes) and `uptime_ms`, all null for a unit that does not run. Where output is no terminal, --watch prints a table per look, with --json a line.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Args {
     /// Show all projects of the session
@@ -19,21 +28,43 @@ pub(crate) struct Args {
     pub(crate) all: bool,
 
     /// Exit 1 if a unit is not as it should be
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     pub(crate) check: bool,
 
-    /// Also measure cpu time and memory
-    #[arg(long)]
-    pub(crate) usage: bool,
+    /// Look again and again, until Ctrl-C or `q`
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+
+    /// Time between two looks
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval, requires = "watch")]
+    pub(crate) interval: Duration,
 }
 
-/// Which columns a table has beside the usual ones.
+/// What is looked at.
+#[derive(Debug)]
+enum Scope {
+    /// All projects of the session.
+    All,
+    /// One of them.
+    One(Box<Target>),
+}
+
+/// What a look has seen.
+#[derive(Debug)]
+struct Seen {
+    /// The daemon that was asked, if one runs.
+    client: Option<Client>,
+    projects: Vec<ProjectView>,
+}
+
+/// How a table is made.
 #[derive(Debug, Clone, Copy)]
-struct Columns {
-    /// Any unit has a group.
-    grouped: bool,
-    /// Cpu time and memory were measured.
-    usage: bool,
+struct Look<'a> {
+    /// With a heading for each project.
+    titled: bool,
+    /// Shares of a core instead of cpu time.
+    shares: Option<&'a Shares>,
+    paint: Paint,
 }
 
 #[derive(Serialize)]
@@ -42,40 +73,90 @@ struct Body<'a> {
     projects: &'a [ProjectView],
 }
 
+/// Between two looks; below it looking would be most of what is seen.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
-    let projects = if args.all { all(context, args.usage).await? } else { here(context, args.usage).await? };
+    let scope = Scope::of(context, args.all).await?;
+    if args.watch {
+        return watch::run(context, &scope, args.interval).await;
+    }
+    let projects = scope.look(context, None).await?.projects;
     let is_fine = |project: &ProjectView| project.cause.is_none() && project.units.iter().all(as_desired);
     let fine = !args.check || (!projects.is_empty() && projects.iter().all(is_fine));
     if context.output.json {
-        let session = context.session().as_str();
-        context.output.object("ps", fine, &Body { session, projects: &projects })?;
+        show_json(context, fine, &projects)?;
         return Ok(Exit::ok_if(fine));
     }
-    let text: Vec<String> = projects.iter().map(|project| render(project, args, context.output.data)).collect();
-    context.output.write(&text.join("\n"))?;
+    let look = Look { titled: args.all, shares: None, paint: context.output.data };
+    context.output.write(&render_all(&projects, look))?;
     if projects.is_empty() {
-        context.output.say("nothing is up");
+        context.output.say(NOTHING_UP);
         context.output.hint("`envctl up` starts the project here; `envctl ps --all` shows the others");
     }
     Ok(Exit::ok_if(fine))
 }
 
-async fn all(context: &Context, usage: bool) -> Result<Vec<ProjectView>, CliError> {
-    match context.running_daemon().await? {
-        Some(client) => Ok(client.request(Ps { project: None, usage }).await?.projects),
-        None => Ok(Vec::new()),
-    }
+/// What is said where there is no project to show.
+const NOTHING_UP: &str = "nothing is up";
+
+fn show_json(context: &Context, fine: bool, projects: &[ProjectView]) -> Result<(), CliError> {
+    let session = context.session().as_str();
+    context.output.object("ps", fine, &Body { session, projects })
 }
 
-async fn here(context: &Context, usage: bool) -> Result<Vec<ProjectView>, CliError> {
-    let target = context.locate().await?;
-    let Observed { client, view } = context.observe(&target).await?;
-    match (client, view) {
-        (Some(client), Some(_)) if usage => {
-            Ok(client.request(Ps { project: Some(target.reference), usage }).await?.projects)
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = crate::args::duration(text)?;
+    if interval < INTERVAL_MIN {
+        return Err(format!("looks are at least {}ms apart", INTERVAL_MIN.as_millis()));
+    }
+    Ok(interval)
+}
+
+// === impl Scope ===
+
+impl Scope {
+    async fn of(context: &Context, all: bool) -> Result<Self, CliError> {
+        if all { Ok(Self::All) } else { context.locate().await.map(|target| Self::One(Box::new(target))) }
+    }
+
+    /// Looks once, with what units use. Asks `client` first, if it still answers; else the daemon, which is
+    /// started only where a run is to be taken over.
+    async fn look(&self, context: &Context, client: Option<Client>) -> Result<Seen, CliError> {
+        if let Some(client) = client {
+            match self.ask(&client).await {
+                Err(ClientError::Lost) => {}
+                answer => return self.seen(context, Some(client), answer?),
+            }
         }
-        (_, Some(view)) => Ok(vec![view]),
-        (_, None) => Ok(recorded(context, &target)?),
+        let client = match self {
+            Self::All => context.running_daemon().await?,
+            Self::One(target) => context.reading_daemon(&context.target_places(target)?).await?,
+        };
+        let projects = match &client {
+            Some(client) => self.ask(client).await?,
+            None => Vec::new(),
+        };
+        self.seen(context, client, projects)
+    }
+
+    async fn ask(&self, client: &Client) -> Result<Vec<ProjectView>, ClientError> {
+        let project = match self {
+            Self::All => None,
+            Self::One(target) => Some(target.reference.clone()),
+        };
+        match client.request(Ps { project, usage: true }).await {
+            Ok(reply) => Ok(reply.projects),
+            Err(ClientError::Refused(refusal)) if refusal.code == "not-found" => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn seen(&self, context: &Context, client: Option<Client>, projects: Vec<ProjectView>) -> Result<Seen, CliError> {
+        match self {
+            Self::One(target) if projects.is_empty() => Ok(Seen { client, projects: recorded(context, target)? }),
+            Self::One(_) | Self::All => Ok(Seen { client, projects }),
+        }
     }
 }
 
@@ -101,18 +182,26 @@ pub(crate) fn as_desired(unit: &UnitView) -> bool {
     }
 }
 
+fn render_all(projects: &[ProjectView], look: Look<'_>) -> String {
+    projects.iter().map(|project| render(project, look)).collect::<Vec<_>>().join("\n")
+}
+
 /// One project as a table, with the cause under what is not well.
-fn render(project: &ProjectView, args: Args, paint: Paint) -> String {
+fn render(project: &ProjectView, look: Look<'_>) -> String {
+    let paint = look.paint;
     let grouped = project.units.iter().any(|unit| unit.group.is_some());
-    let columns = Columns { grouped, usage: args.usage };
-    let mut table = Table::new(&columns.titles());
+    let mut table = Table::new(&titles(grouped));
     for unit in &project.units {
-        table.row(columns.row(unit, paint));
+        let cpu = match look.shares {
+            Some(shares) => shares.of(project, unit),
+            None => unit.cpu_ms.map(cpu_time),
+        };
+        table.row(row(unit, grouped, cpu, paint));
         for note in notes(unit, paint) {
             table.note(note);
         }
     }
-    let title = if args.all {
+    let title = if look.titled {
         format!(
             "{} ({})  {}\n",
             paint.bold(&harmless(&project.name)),
@@ -135,37 +224,31 @@ fn ending(project: &ProjectView, paint: Paint) -> String {
     format!("{line}\n{}", hint.unwrap_or_default())
 }
 
-// === impl Columns ===
+/// The headings; groups have a column as soon as a unit has one.
+fn titles(grouped: bool) -> Vec<&'static str> {
+    let mut titles = vec!["NAME", "KIND"];
+    titles.extend(grouped.then_some("GROUP"));
+    titles.extend(["STATE", "READY", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "PORTS"]);
+    titles
+}
 
-impl Columns {
-    fn titles(self) -> Vec<&'static str> {
-        let mut titles = vec!["NAME", "KIND"];
-        titles.extend(self.grouped.then_some("GROUP"));
-        titles.extend(["STATE", "READY", "PID", "UPTIME", "RESTARTS"]);
-        titles.extend(if self.usage { &["CPU", "MEM"][..] } else { &[] });
-        titles.push("PORTS");
-        titles
-    }
-
-    fn row(self, unit: &UnitView, paint: Paint) -> Vec<Cell> {
-        let state = unit.state.as_str();
-        let pid = unit.pid.map(|pid| pid.to_string()).unwrap_or_default();
-        let mut cells: Vec<Cell> = vec![Cell::from(unit.name.as_str()), Cell::from(unit.kind.as_str())];
-        cells.extend(self.grouped.then(|| Cell::from(unit.group.as_deref().unwrap_or_default())));
-        cells.extend([
-            Cell::painted(state, paint.state(unit.state, state)),
-            Cell::from(if unit.ready { "yes" } else { "no" }),
-            Cell::from(pid),
-            Cell::from(uptime(unit)),
-            Cell::from(unit.restarts.to_string()),
-        ]);
-        if self.usage {
-            cells.push(Cell::from(unit.cpu_ms.map(|ms| format!("{:.1}s", ms as f64 / 1000.0)).unwrap_or_default()));
-            cells.push(Cell::from(unit.memory.map(size).unwrap_or_default()));
-        }
-        cells.push(Cell::from(unit.ports.iter().map(port_text).collect::<Vec<_>>().join(",")));
-        cells
-    }
+fn row(unit: &UnitView, grouped: bool, cpu: Option<String>, paint: Paint) -> Vec<Cell> {
+    let state = unit.state.as_str();
+    let pid = unit.pid.map(|pid| pid.to_string()).unwrap_or_default();
+    let ports: Vec<String> = unit.ports.iter().map(port_text).collect();
+    let mut cells: Vec<Cell> = vec![Cell::from(unit.name.as_str()), Cell::from(unit.kind.as_str())];
+    cells.extend(grouped.then(|| Cell::from(unit.group.as_deref().unwrap_or_default())));
+    cells.extend([
+        Cell::painted(state, paint.state(unit.state, state)),
+        Cell::from(if unit.ready { "yes" } else { "no" }),
+        Cell::from(pid),
+        Cell::from(uptime(unit)),
+        Cell::from(unit.restarts.to_string()),
+        Cell::from(cpu.unwrap_or_default()),
+        Cell::from(unit.memory.map(size).unwrap_or_default()),
+        Cell::from(ports.join(",")),
+    ]);
+    cells
 }
 
 fn port_text(port: &envctl_runtime::control::view::PortView) -> String {
@@ -189,14 +272,15 @@ fn notes(unit: &UnitView, paint: Paint) -> Vec<String> {
     notes
 }
 
-/// How long a live unit has been in its state.
+/// How old the unit's process is. Where nobody has measured it: how long the unit has been in its state.
 fn uptime(unit: &UnitView) -> String {
+    let in_state = || {
+        let since = unit.since.parse::<jiff::Timestamp>().ok()?;
+        Some((jiff::Timestamp::now().as_second() - since.as_second()).max(0).unsigned_abs())
+    };
     let live = unit.pid.is_some();
-    let Ok(since) = unit.since.parse::<jiff::Timestamp>() else { return String::new() };
-    if !live {
-        return String::new();
-    }
-    span((jiff::Timestamp::now().as_second() - since.as_second()).max(0).unsigned_abs())
+    let seconds = live.then(|| unit.uptime_ms.map(|ms| ms / 1000).or_else(in_state)).flatten();
+    seconds.map(span).unwrap_or_default()
 }
 
 /// `12s`, `3m05s`, `2h07m`, `4d02h`.
@@ -207,11 +291,6 @@ pub(crate) fn span(seconds: u64) -> String {
         3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
-}
-
-fn size(bytes: u64) -> String {
-    const MIB: u64 = 1024 * 1024;
-    if bytes < 10 * MIB { format!("{}K", bytes / 1024) } else { format!("{}M", bytes / MIB) }
 }
 
 #[cfg(test)]

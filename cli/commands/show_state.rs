@@ -171,6 +171,7 @@ fn unit(entry: &Value, since: &str) -> Option<UnitView> {
         critical: recorded.critical,
         cpu_ms: None,
         memory: None,
+        uptime_ms: None,
         adopted: false,
         escaped: Vec::new(),
         degraded: false,

@@ -7,6 +7,7 @@ pub(crate) mod color;
 pub(crate) mod json;
 pub(crate) mod logs;
 pub(crate) mod progress;
+pub(crate) mod screen;
 pub(crate) mod table;
 
 use std::borrow::Cow;
@@ -40,6 +41,8 @@ pub(crate) struct Output {
     pub(crate) talk: Paint,
     /// Whether stderr is a terminal that can show a live block.
     pub(crate) live: bool,
+    /// Whether stdout is a terminal that can be redrawn in place.
+    pub(crate) screen: bool,
 }
 
 // === impl Output ===
@@ -48,11 +51,13 @@ impl Output {
     /// Looks at the terminal once.
     pub(crate) fn new(json: bool, choice: ColorChoice, environment: &Environment) -> Self {
         let terminal = io::stderr().is_terminal();
+        let redraws = !json && !environment.ci && !environment.dumb;
         Self {
             json,
             data: paint(choice, io::stdout().is_terminal(), environment),
             talk: paint(choice, terminal, environment),
-            live: terminal && !json && !environment.ci && !environment.dumb,
+            live: terminal && redraws,
+            screen: io::stdout().is_terminal() && redraws,
         }
     }
 

@@ -28,7 +28,12 @@ fn a_program_sees_what_the_command_line_shows() {
         let daemon = client.request(DaemonStatus {}).await.expect("the daemon's state");
         assert_eq!(Some(daemon.pid), client.peer_pid(), "it says who it is");
         let ps = client.request(Ps { project: Some(reference.clone()), usage: false }).await.expect("the projects");
-        assert_eq!(ps.projects[0].units[0].pid.map(u64::from), shown["pid"].as_u64());
+        let unit = &ps.projects[0].units[0];
+        assert_eq!(unit.pid.map(u64::from), shown["pid"].as_u64());
+        assert_eq!((unit.cpu_ms, unit.memory, unit.uptime_ms), (None, None, None), "measured although nobody asked");
+        let ps = client.request(Ps { project: Some(reference.clone()), usage: true }).await.expect("the projects");
+        let unit = &ps.projects[0].units[0];
+        assert!(unit.cpu_ms.is_some() && unit.memory > Some(0) && unit.uptime_ms.is_some(), "{unit:?}");
 
         let mut watch = client.subscribe(WatchProject { project: reference.clone() }).await.expect("a watch");
         let now = watch.next().await.expect("it begins with the present").expect("a view");

@@ -26,4 +26,5 @@ mod shop;
 mod singleton;
 mod takeover;
 mod trust;
+mod usage;
 mod wire;

@@ -83,7 +83,7 @@ impl Stat {
     }
 
     /// The command name may hold spaces, brackets and newlines, so fields are counted from the last bracket.
-    fn parse(pid: u32, line: &[u8]) -> Option<Self> {
+    pub(super) fn parse(pid: u32, line: &[u8]) -> Option<Self> {
         let rest = &line[memchr::memrchr(b')', line)? + 1..];
         let fields: Vec<&str> = std::str::from_utf8(rest).ok()?.split_ascii_whitespace().collect();
         let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();

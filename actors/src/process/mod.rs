@@ -19,6 +19,7 @@ pub mod spawn;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel: docs/ARCHITECTURE.md, invariants of absence")]
 pub mod sys;
 pub mod table;
+pub mod usage;
 
 pub use command::{Command, Limits, RunAs};
 pub use table::{HeldProcess, Order, Processes, Role, Scope, Spawned, Stray, Tag};

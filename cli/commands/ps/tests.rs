@@ -9,16 +9,16 @@ fn project(units: Vec<UnitView>) -> ProjectView {
 }
 
 fn rendered(project: &ProjectView) -> String {
-    render(project, Args { all: false, check: false, usage: false }, Paint::new(false))
+    render(project, Look { titled: false, shares: None, paint: Paint::new(false) })
 }
 
 #[test]
 fn groups_have_a_column_as_soon_as_a_unit_has_one() {
     let api = UnitView { group: Some("core".into()), ..unit("api", UnitState::Ready) };
     let expected = "\
-NAME  KIND     GROUP  STATE  READY  PID  UPTIME  RESTARTS  PORTS
-api   service  core   ready  yes    -    -       0         -
-web   service  -      ready  yes    -    -       0         -
+NAME  KIND     GROUP  STATE  READY  PID  UPTIME  RESTARTS  CPU  MEM  PORTS
+api   service  core   ready  yes    -    -       0         -    -    -
+web   service  -      ready  yes    -    -       0         -    -    -
 ";
     assert_eq!(rendered(&project(vec![api, unit("web", UnitState::Ready)])), expected);
 }
@@ -44,13 +44,47 @@ fn the_table_shows_the_cause_under_what_is_not_well() {
     let units = vec![api, web];
     let text = rendered(&project(units));
     let expected = "\
-NAME  KIND     STATE   READY  PID  UPTIME  RESTARTS  PORTS
-api   service  ready   yes    -    -       1         8000
-web   service  failed  no     -    -       0         -
+NAME  KIND     STATE   READY  PID  UPTIME  RESTARTS  CPU  MEM  PORTS
+api   service  ready   yes    -    -       1         -    -    8000
+web   service  failed  no     -    -       0         -    -    -
   no such file\\u{1b}[2J
   hint: install node
 ";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn cpu_is_time_in_a_single_look_and_a_share_while_watching() {
+    let (cpu_ms, memory, uptime_ms) = (Some(12_340), Some(84 << 20), Some(185_000));
+    let api = UnitView { pid: Some(7), cpu_ms, memory, uptime_ms, ..unit("api", UnitState::Ready) };
+    let stopped = UnitView { desired: Desired::Down, ready: false, ..unit("web", UnitState::Stopped) };
+    let project = project(vec![api, stopped]);
+    let expected = "\
+NAME  KIND     STATE    READY  PID  UPTIME  RESTARTS  CPU    MEM  PORTS
+api   service  ready    yes    7    3m05s   0         12.3s  84M  -
+web   service  stopped  no     -    -       0         -      -    -
+";
+    assert_eq!(rendered(&project), expected);
+    let mut shares = Shares::default();
+    shares.observe(std::slice::from_ref(&project));
+    let watched = render(&project, Look { titled: false, shares: Some(&shares), paint: Paint::new(false) });
+    assert_eq!(
+        watched,
+        expected.replace("CPU    ", "CPU   ").replace("12.3s", "6.7%").replace("-      -    -", "-     -    -")
+    );
+}
+
+#[test]
+fn the_age_of_a_process_counts_and_not_the_time_since_somebody_took_it_over() {
+    let adopted = UnitView {
+        pid: Some(7),
+        adopted: true,
+        since: jiff::Timestamp::now().to_string(),
+        ..unit("a", UnitState::Ready)
+    };
+    assert_eq!(uptime(&adopted), "0s", "all that an older daemon tells");
+    assert_eq!(uptime(&UnitView { uptime_ms: Some(7_620_000), ..adopted.clone() }), "2h07m");
+    assert_eq!(uptime(&UnitView { uptime_ms: Some(7_620_000), pid: None, ..adopted }), "");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) fn unit(name: &str, state: UnitState) -> UnitView {
         critical: true,
         cpu_ms: None,
         memory: None,
+        uptime_ms: None,
         adopted: false,
         escaped: Vec::new(),
         degraded: false,

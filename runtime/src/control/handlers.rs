@@ -25,7 +25,7 @@ use crate::project::memory::Files;
 use crate::project::supervisor::{DownOrder, ProjectMessage, UpOrder};
 use crate::root::{Project, Root};
 use crate::spec::ProjectSpec;
-use crate::usage;
+use crate::usage::Meter;
 
 /// Everything a request may touch.
 #[derive(Clone)]
@@ -36,6 +36,8 @@ pub struct Handlers {
     pub session: Name,
     /// The session's journal.
     pub journal: Journal,
+    /// Measures what units use.
+    pub meter: Meter,
     /// The control socket.
     pub socket: PathBuf,
     /// When the session began.
@@ -101,11 +103,12 @@ impl Handlers {
             None => self.root.projects().await?,
         };
         let views = join_all(projects.iter().map(view_of)).await;
-        let mut projects: Vec<ProjectView> = views.into_iter().flatten().collect();
-        if request.usage {
-            projects = tokio::task::spawn_blocking(move || usage::measure(projects)).await.map_err(lost)?;
+        let projects: Vec<ProjectView> = views.into_iter().flatten().collect();
+        if !request.usage {
+            return Ok(PsReply { projects });
         }
-        Ok(PsReply { projects })
+        let heart = self.root.heart_pid().await;
+        Ok(PsReply { projects: self.meter.measure(projects, heart).await })
     }
 
     async fn operate(&self, request: Operate) -> Result<Accepted, Refusal> {

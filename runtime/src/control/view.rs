@@ -90,12 +90,17 @@ pub struct UnitView {
     /// Whether its failure fails the run.
     #[serde(default = "yes")]
     pub critical: bool,
-    /// CPU time of its process tree, in milliseconds; only when asked for.
+    /// CPU time of its process tree since its main process began, in milliseconds; only when asked for ([`Ps::usage`]).
+    ///
+    /// [`Ps::usage`]: super::wire::Ps::usage
     #[serde(default)]
     pub cpu_ms: Option<u64>,
-    /// Resident memory of its process tree, in bytes; only when asked for.
+    /// Resident memory of its process tree, in bytes, shared pages counted in each process; only when asked for.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// Age of its main process in milliseconds, whatever daemon started it; only when asked for.
+    #[serde(default)]
+    pub uptime_ms: Option<u64>,
     /// Whether it was taken over from a daemon that died.
     #[serde(default)]
     pub adopted: bool,

@@ -168,7 +168,7 @@ pub struct Ps {
     /// One project, or all of the session.
     #[serde(default)]
     pub project: Option<ProjectRef>,
-    /// Also measure cpu and memory.
+    /// Also measure cpu, memory and age. Costs a look at all processes of the machine, so only who shows them asks.
     #[serde(default)]
     pub usage: bool,
 }

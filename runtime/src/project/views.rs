@@ -61,6 +61,7 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         critical: spec.child.critical,
         cpu_ms: None,
         memory: None,
+        uptime_ms: None,
         adopted: unit.adopted,
         escaped: unit.escaped.clone(),
         degraded: false,

@@ -26,6 +26,7 @@ use crate::control::wire::Refusal;
 use crate::leases::{LeaseError, Leases};
 use crate::places::{Places, PlacesError};
 use crate::root::{Life, Root, RootArgs};
+use crate::usage::Meter;
 
 /// Connections have this long to take their last answers when a session ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -115,8 +116,14 @@ impl Session {
         root.recover().await?;
         let journal = root.journal().await?;
         let tracker = TaskTracker::new();
-        let handlers =
-            Handlers { root: root.clone(), session: name, journal, socket: socket.clone(), started: Instant::now() };
+        let handlers = Handlers {
+            root: root.clone(),
+            meter: Meter::new(name.clone()),
+            session: name,
+            journal,
+            socket: socket.clone(),
+            started: Instant::now(),
+        };
         let gateway = Gateway::listen(&socket, handlers, &tracker).map_err(io_error("listen on the control socket"))?;
         Ok(Self { root, socket, gateway: Some(gateway), tracker, life, _lock: lock })
     }

@@ -73,6 +73,11 @@ impl Background {
         }
     }
 
+    /// Takes in what has come already.
+    pub(crate) fn take_in(&mut self) {
+        while self.take_one(Duration::ZERO) {}
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait(mut self, deadline: Duration) -> Output {

@@ -69,6 +69,7 @@ fn unit(name: &str, state: UnitState) -> UnitView {
         critical: true,
         cpu_ms: None,
         memory: None,
+        uptime_ms: None,
         adopted: false,
         escaped: Vec::new(),
         degraded: false,
