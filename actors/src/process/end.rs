@@ -4,13 +4,11 @@
 //! holds the unit's FIFO open, or its environment carries the unit's envelope with the role `unit`. One look at `/proc`
 //! serves all units that stop together. Guests (`exec`, `run`) carry another role and are never found by the envelope.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ractor::RpcReplyPort;
@@ -21,11 +19,20 @@ use super::sys::child;
 /// The variable that carries the envelope.
 const ENVELOPE_VARIABLE: &[u8] = b"ENVCTL_RT_VARS=";
 
-/// Decides whether an envelope (the variable's value) is that of the unit.
-pub type EnvelopeTest = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+/// Reads an envelope (the variable's value): whose it is, in one text; `None`: nobody's that is ever looked for.
+pub type ClaimReader = fn(&[u8]) -> Option<String>;
+
+/// Whose envelope is looked for.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Reads envelopes. Each is read once for all that is looked for.
+    pub read: ClaimReader,
+    /// What the reader says of the unit's.
+    pub of: String,
+}
 
 /// By what a unit's processes are known.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Proof {
     /// The main process: leader of the unit's session and group.
     pub leader: Option<u32>,
@@ -34,7 +41,7 @@ pub struct Proof {
     /// The unit's FIFOs.
     pub fifos: Vec<PathBuf>,
     /// The unit's envelope.
-    pub envelope: Option<EnvelopeTest>,
+    pub envelope: Option<Claim>,
 }
 
 /// Scans that wait for the running one; they share the next look at `/proc`.
@@ -52,29 +59,21 @@ pub struct Scan {
     spare: BTreeSet<u32>,
 }
 
+/// Who has what, so that one look serves a thousand units without comparing each of them with each process.
+#[derive(Debug, Default)]
+struct Index<'a> {
+    /// By the numbers of their sessions and groups, and by their own.
+    by_leader: HashMap<u32, Vec<u32>>,
+    children: HashMap<u32, Vec<u32>>,
+    by_file: HashMap<&'a Path, Vec<u32>>,
+    by_claim: HashMap<String, Vec<u32>>,
+}
+
 /// All living processes of the machine at one moment.
 #[derive(Debug, Default)]
 struct Snapshot {
     processes: BTreeMap<u32, Stat>,
     boot_id: String,
-}
-
-// === impl Proof ===
-
-impl fmt::Debug for Proof {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proof").field("leader", &self.leader).field("fifos", &self.fifos).finish_non_exhaustive()
-    }
-}
-
-impl Proof {
-    fn holds_open(&self, files: &[PathBuf]) -> bool {
-        files.iter().any(|file| self.fifos.contains(file))
-    }
-
-    fn is_enveloped(&self, envelope: Option<&[u8]>) -> bool {
-        matches!((&self.envelope, envelope), (Some(test), Some(envelope)) if test(envelope))
-    }
 }
 
 // === impl Batch ===
@@ -107,8 +106,10 @@ impl Scan {
     pub fn run(self) {
         let snapshot = Snapshot::take();
         let strangers = Strangers::of(&snapshot, &self.spare);
-        for (proof, reply) in self.asked {
-            let found = snapshot.belonging(&proof, &strangers, &self.spare);
+        let index = Index::of(&snapshot, &strangers, self.asked.iter().map(|(proof, _)| proof));
+        let found: Vec<_> =
+            self.asked.iter().map(|(proof, _)| snapshot.belonging(proof, &index, &self.spare)).collect();
+        for ((_, reply), found) in self.asked.into_iter().zip(found) {
             // Who asked may have gone: then nobody wants to know.
             let _ = reply.send(found);
         }
@@ -138,14 +139,18 @@ impl Snapshot {
         Self { processes: alive.map(|stat| (stat.pid, stat)).collect(), boot_id: boot_id() }
     }
 
-    fn belonging(&self, proof: &Proof, strangers: &Strangers, spare: &BTreeSet<u32>) -> Vec<Identity> {
-        let mut found: BTreeSet<u32> = self
-            .processes
-            .values()
-            .filter(|stat| self.is_proved(stat, proof, strangers))
-            .map(|stat| stat.pid)
-            .collect();
-        self.add_descendants(&mut found);
+    fn belonging(&self, proof: &Proof, index: &Index<'_>, spare: &BTreeSet<u32>) -> Vec<Identity> {
+        let mut found: BTreeSet<u32> = BTreeSet::new();
+        if let Some(leader) = self.leader_of(proof) {
+            found.extend(index.by_leader.get(&leader).into_iter().flatten());
+        }
+        for file in &proof.fifos {
+            found.extend(index.by_file.get(file.as_path()).into_iter().flatten());
+        }
+        if let Some(claim) = &proof.envelope {
+            found.extend(index.by_claim.get(&claim.of).into_iter().flatten());
+        }
+        index.add_descendants(&mut found);
         let identity = |pid: &u32| {
             let stat = self.processes.get(pid)?;
             Some(Identity { pid: *pid, start_time: stat.start_time, boot_id: self.boot_id.clone() })
@@ -161,23 +166,41 @@ impl Snapshot {
         };
         proof.leader.filter(|leader| !is_other(leader))
     }
+}
 
-    fn is_proved(&self, stat: &Stat, proof: &Proof, strangers: &Strangers) -> bool {
-        if self.leader_of(proof).is_some_and(|leader| [stat.pid, stat.group, stat.session].contains(&leader)) {
-            return true;
+// === impl Index ===
+
+impl<'a> Index<'a> {
+    /// `asked`: what envelopes are to be read for.
+    fn of(snapshot: &Snapshot, strangers: &'a Strangers, asked: impl Iterator<Item = &'a Proof>) -> Self {
+        let mut this = Self::default();
+        for stat in snapshot.processes.values() {
+            for leader in BTreeSet::from([stat.pid, stat.group, stat.session]) {
+                this.by_leader.entry(leader).or_default().push(stat.pid);
+            }
+            this.children.entry(stat.parent).or_default().push(stat.pid);
         }
-        let Some((files, envelope)) = strangers.by_pid.get(&stat.pid) else { return false };
-        proof.is_enveloped(envelope.as_deref()) || proof.holds_open(files)
+        // One reader, as a rule; that of another address reads the same once more at worst.
+        let readers: BTreeMap<usize, ClaimReader> =
+            asked.filter_map(|proof| proof.envelope.as_ref()).map(|claim| (claim.read as usize, claim.read)).collect();
+        for (pid, (files, envelope)) in &strangers.by_pid {
+            for file in files {
+                this.by_file.entry(file).or_default().push(*pid);
+            }
+            for read in readers.values() {
+                if let Some(of) = envelope.as_deref().and_then(read) {
+                    this.by_claim.entry(of).or_default().push(*pid);
+                }
+            }
+        }
+        this
     }
 
     fn add_descendants(&self, found: &mut BTreeSet<u32>) {
-        loop {
-            let children = self.processes.values().filter(|stat| found.contains(&stat.parent));
-            let new: Vec<u32> = children.map(|stat| stat.pid).filter(|pid| !found.contains(pid)).collect();
-            if new.is_empty() {
-                return;
-            }
-            found.extend(new);
+        let mut parents: Vec<u32> = found.iter().copied().collect();
+        while let Some(parent) = parents.pop() {
+            let children = self.children.get(&parent).into_iter().flatten();
+            parents.extend(children.filter(|child| found.insert(**child)));
         }
     }
 }
@@ -235,41 +258,48 @@ mod tests {
         Snapshot { processes: processes.iter().map(|stat| (stat.pid, *stat)).collect(), boot_id: String::new() }
     }
 
-    fn pids(found: Vec<Identity>) -> Vec<u32> {
+    fn belonging(snapshot: &Snapshot, proof: &Proof, strangers: &Strangers, spare: &[u32]) -> Vec<u32> {
+        let index = Index::of(snapshot, strangers, std::iter::once(proof));
+        let found = snapshot.belonging(proof, &index, &spare.iter().copied().collect());
         found.into_iter().map(|identity| identity.pid).collect()
+    }
+
+    fn text(envelope: &[u8]) -> Option<String> {
+        String::from_utf8(envelope.to_vec()).ok()
     }
 
     #[test]
     fn a_child_that_made_its_own_session_belongs_by_descent() {
         let snapshot = snapshot(&[stat(10, 1, 10), stat(11, 10, 11), stat(12, 11, 12), stat(99, 1, 99)]);
         let proof = Proof { leader: Some(10), ..Proof::default() };
-        assert_eq!(pids(snapshot.belonging(&proof, &Strangers::default(), &BTreeSet::new())), [10, 11, 12]);
+        assert_eq!(belonging(&snapshot, &proof, &Strangers::default(), &[]), [10, 11, 12]);
     }
 
     #[test]
     fn a14_who_got_the_number_of_an_adopted_leader_does_not_belong() {
         let snapshot = snapshot(&[stat(10, 1, 10), stat(11, 10, 10)]);
         let of = |leader_start| Proof { leader: Some(10), leader_start, ..Proof::default() };
-        let found = |proof| pids(snapshot.belonging(&proof, &Strangers::default(), &BTreeSet::new()));
+        let found = |proof| belonging(&snapshot, &proof, &Strangers::default(), &[]);
         assert_eq!(found(of(Some(1))), [10, 11]);
         assert_eq!(found(of(Some(7))), [0; 0]);
     }
 
     #[test]
     fn an_orphan_belongs_by_its_envelope_and_the_daemon_never_belongs() {
-        let snapshot = snapshot(&[stat(5, 1, 5), stat(20, 1, 20), stat(21, 1, 21)]);
+        let snapshot = snapshot(&[stat(5, 1, 5), stat(20, 1, 20), stat(21, 1, 21), stat(22, 1, 22)]);
         let strangers = Strangers {
             by_pid: BTreeMap::from([
                 (5, (vec!["/run/x.out".into()], Some(b"mine".to_vec()))),
                 (20, (vec![], Some(b"mine".to_vec()))),
                 (21, (vec![], Some(b"other".to_vec()))),
+                (22, (vec!["/run/x.out".into()], None)),
             ]),
         };
         let proof = Proof {
             fifos: vec!["/run/x.out".into()],
-            envelope: Some(Arc::new(|envelope| envelope == b"mine")),
+            envelope: Some(Claim { read: text, of: "mine".to_owned() }),
             ..Proof::default()
         };
-        assert_eq!(pids(snapshot.belonging(&proof, &strangers, &BTreeSet::from([5]))), [20]);
+        assert_eq!(belonging(&snapshot, &proof, &strangers, &[5]), [20, 22]);
     }
 }

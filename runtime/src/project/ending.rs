@@ -74,9 +74,9 @@ impl Project {
     /// By what a unit's processes are known.
     pub(super) fn proof(&self, id: &Name, leader: Option<u32>) -> Proof {
         let unit = &self.units[id];
-        let test = super::supervisor::envelope_test(&self.session.name, &self.spec.root, id);
+        let claim = super::supervisor::claim(&self.session.name, &self.spec.root, id);
         let fifos = vec![unit.out.clone(), unit.err.clone()];
-        Proof { leader, fifos, envelope: Some(test), ..Proof::default() }
+        Proof { leader, fifos, envelope: Some(claim), ..Proof::default() }
     }
 
     /// The run is over and swept.

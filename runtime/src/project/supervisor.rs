@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use envctl_actors::process::end::EnvelopeTest;
+use envctl_actors::process::end::Claim;
 use envctl_actors::process::exec::Runner;
 use envctl_actors::process::life::Manners;
 use envctl_actors::process::{Role, RunAs, Scope, Tag};
@@ -242,18 +242,20 @@ pub(super) fn environment(
     Ok(environment)
 }
 
-/// Knows a unit's envelope: same session, same project directory, same unit, role `unit`; any of its lives.
-pub(super) fn envelope_test(session: &Name, root: &Path, id: &Name) -> EnvelopeTest {
-    let (session, root, id) = (session.clone(), root.to_owned(), id.clone());
-    Arc::new(move |value| {
-        let vars = std::str::from_utf8(value).ok().and_then(|text| RtVars::load(text).ok());
-        vars.is_some_and(|vars| {
-            vars.role == crate::vars::Role::Unit
-                && vars.sid.0 == session
-                && vars.proj.is_some_and(|project| project.root == root)
-                && vars.unit.is_some_and(|unit| unit.name.0 == id)
-        })
-    })
+/// A unit's envelope: same session, same project directory, same unit, role `unit`; any of its lives.
+pub(super) fn claim(session: &Name, root: &Path, id: &Name) -> Claim {
+    Claim { read: read_claim, of: claim_text(session, root, id) }
+}
+
+fn claim_text(session: &Name, root: &Path, id: &Name) -> String {
+    // Neither names nor paths hold a NUL.
+    format!("{session}\0{}\0{id}", root.display())
+}
+
+fn read_claim(envelope: &[u8]) -> Option<String> {
+    let vars = RtVars::load(std::str::from_utf8(envelope).ok()?).ok()?;
+    let (project, unit) = (vars.proj?, vars.unit?);
+    (vars.role == crate::vars::Role::Unit).then(|| claim_text(&vars.sid.0, &project.root, &unit.name.0))
 }
 
 async fn spawn<K: Kind>(

@@ -79,8 +79,9 @@ impl Project {
             let Unit { out, err, .. } = &self.units[&unit];
             let (out, err) = (out.clone(), err.clone());
             // Its environment may say that it is somebody else's; one that says nothing proves nothing.
-            let test = super::supervisor::envelope_test(&self.session.name, &self.spec.root, &unit);
-            let is_refuted = envelope_of(identity.pid).is_some_and(|envelope| !test(&envelope));
+            let claim = super::supervisor::claim(&self.session.name, &self.spec.root, &unit);
+            let is_refuted =
+                envelope_of(identity.pid).is_some_and(|envelope| (claim.read)(&envelope).as_ref() != Some(&claim.of));
             let is_found = !is_refuted && self.session.processes.adopt(Stray { tag, identity, out, err }).await;
             if is_found { found.push(unit) } else { lost.push(unit) }
         }

@@ -5,7 +5,17 @@ const HEART: u32 = 2;
 /// A process by (pid, parent, session), in a group of its session's number.
 fn seen(pid: u32, parent: u32, session: u32) -> Seen {
     let (state, cpu_ticks, resident_pages) = ('S', 10, 100);
-    let stat = Stat { pid, state, parent, group: session, session, cpu_ticks, start_time: 500, resident_pages };
+    let stat = Stat {
+        pid,
+        state,
+        parent,
+        group: session,
+        session,
+        cpu_ticks,
+        start_time: 500,
+        resident_pages,
+        exit_code: None,
+    };
     Seen { stat, reaped_ticks: 0 }
 }
 
