@@ -13,7 +13,7 @@ use std::time::Duration;
 use ractor::concurrency::JoinHandle;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
 pub use super::follow::Follower;
@@ -49,7 +49,7 @@ pub enum JournalMessage {
     /// Something has happened. Number and time are given here.
     Append(ProjectKey, Box<EventView>),
     /// The project's state now. Only the newest is used.
-    Snapshot(ProjectKey, Box<ProjectView>),
+    Snapshot(ProjectKey, watch::Receiver<ProjectView>),
     /// Follow the events.
     Subscribe(ProjectKey, RpcReplyPort<Option<Subscription>>),
     /// Answer when events and derived files are on disk.
@@ -154,9 +154,10 @@ impl Journal {
         self.send(JournalMessage::Append(key.clone(), Box::new(event.into())));
     }
 
-    /// Tells a project's state, for the derived files.
-    pub fn snapshot(&self, key: &ProjectKey, project: ProjectView) {
-        self.send(JournalMessage::Snapshot(key.clone(), Box::new(project)));
+    /// Tells that a project's state has changed, for the derived files, which are made of what it is when they are written.
+    /// Views are not sent: a thousand of them may be told before one is written.
+    pub fn snapshot(&self, key: &ProjectKey, project: watch::Receiver<ProjectView>) {
+        self.send(JournalMessage::Snapshot(key.clone(), project));
     }
 
     /// Waits until everything sent before is on disk, derived files included: at the end of `up` and `down`.
@@ -220,7 +221,7 @@ impl Actor for JournalActor {
             JournalMessage::Opened(opened) => state.opened(&myself, *opened),
             JournalMessage::Close(key) => state.close(&myself, &key),
             JournalMessage::Append(key, event) => state.append(&myself, &key, *event),
-            JournalMessage::Snapshot(key, project) => state.snapshot(&myself, &key, *project),
+            JournalMessage::Snapshot(key, project) => state.snapshot(&myself, &key, project),
             JournalMessage::Subscribe(key, reply) => answer(reply, state.subscribe(&key)),
             JournalMessage::Sync(key, reply) => state.sync(&key, reply),
             JournalMessage::Tick(key) => state.tick(&myself, &key),
@@ -293,7 +294,7 @@ impl JournalState {
         }
     }
 
-    fn snapshot(&mut self, myself: &ActorRef<JournalMessage>, key: &ProjectKey, view: ProjectView) {
+    fn snapshot(&mut self, myself: &ActorRef<JournalMessage>, key: &ProjectKey, view: watch::Receiver<ProjectView>) {
         let Some(project) = self.projects.get_mut(key) else { return };
         project.snapshot(view);
         if project.arm() {

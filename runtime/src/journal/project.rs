@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::events::EventKind;
 use super::store::{EventLog, JournalError, Recovery};
@@ -28,7 +28,7 @@ pub(super) struct OpenProject {
     live: broadcast::Sender<EventView>,
     /// The newest error events, oldest first.
     errors: VecDeque<EventView>,
-    latest: Option<ProjectView>,
+    latest: Option<watch::Receiver<ProjectView>>,
     /// Whether `latest` is newer than the derived files.
     dirty: bool,
     /// Whether a timer is under way.
@@ -109,7 +109,7 @@ impl OpenProject {
         let _ = self.live.send(event);
     }
 
-    pub(super) fn snapshot(&mut self, project: ProjectView) {
+    pub(super) fn snapshot(&mut self, project: watch::Receiver<ProjectView>) {
         self.latest = Some(project);
         self.dirty = true;
     }
@@ -157,7 +157,7 @@ impl OpenProject {
 
     /// What the derived files are to be, if they are not that already.
     pub(super) fn derive(&mut self) -> Option<Derivation> {
-        let project = self.latest.clone().filter(|_| self.dirty)?;
+        let project = self.latest.as_ref().filter(|_| self.dirty)?.borrow().clone();
         self.dirty = false;
         self.generation += 1;
         Some(Derivation {

@@ -68,8 +68,8 @@ impl Project {
             return;
         }
         self.note_state(before, &view);
-        self.session.journal.snapshot(&self.key, view.clone());
         self.view.send_replace(view);
+        self.session.journal.snapshot(&self.key, self.view.subscribe());
         self.remember();
         while self.tasks.try_join_next().is_some() {}
     }

@@ -2,6 +2,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::super::actor::{Follower, Journal, ProjectKey};
 use super::super::project::{OpenProject, Scopes};
@@ -13,6 +14,11 @@ use crate::places::{Places, PlacesInput, ProjectPlaces};
 
 /// Longest time any of these tests waits for what should come at once.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A state as the journal is told of it.
+fn told(units: Vec<UnitView>) -> watch::Receiver<ProjectView> {
+    watch::channel(project(units)).1
+}
 
 fn places() -> (tempfile::TempDir, ProjectPlaces) {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -109,7 +115,7 @@ async fn after_a_sync_events_and_derived_files_are_there_and_agree() {
         journal.append(&key, numbered(n));
         journal.snapshot(
             &key,
-            project(vec![UnitView { restarts: u32::try_from(n).unwrap(), ..unit("api", UnitState::Ready) }]),
+            told(vec![UnitView { restarts: u32::try_from(n).unwrap(), ..unit("api", UnitState::Ready) }]),
         );
     }
     journal.sync(&key).await.unwrap();
@@ -125,7 +131,7 @@ async fn after_a_sync_events_and_derived_files_are_there_and_agree() {
 #[tokio::test]
 async fn derived_files_follow_by_themselves() {
     let (_dir, places, journal, key) = opened().await;
-    journal.snapshot(&key, project(vec![unit("api", UnitState::Ready)]));
+    journal.snapshot(&key, told(vec![unit("api", UnitState::Ready)]));
     let mut look = tokio::time::interval(Duration::from_millis(5));
     let there = async {
         while !places.readiness_report().exists() {
@@ -168,7 +174,7 @@ async fn two_who_open_a_project_at_the_same_time_share_one_journal() {
 async fn a_stopped_journal_has_written_what_it_was_told() {
     let (_dir, places, journal, key) = opened().await;
     journal.append(&key, numbered(1));
-    journal.snapshot(&key, project(vec![unit("api", UnitState::Stopped)]));
+    journal.snapshot(&key, told(vec![unit("api", UnitState::Stopped)]));
     journal.actor().drain_and_wait(None).await.unwrap();
     assert_eq!(seqs(&places.events()), [1]);
     assert_eq!(json(&places.run_state())["services"]["api"]["status"], "stopped");
@@ -185,14 +191,14 @@ fn open_project() -> (tempfile::TempDir, ProjectPlaces, OpenProject) {
 fn many_snapshots_start_one_timer_and_become_one_write() {
     let (_dir, _places, mut open) = open_project();
     let timers = (0..100).filter(|_| {
-        open.snapshot(project(Vec::new()));
+        open.snapshot(told(Vec::new()));
         open.arm()
     });
     assert_eq!(timers.count(), 1);
     open.disarm();
     assert!(open.derive_in_turn().is_some());
     // What comes while files are being written waits for its own turn.
-    open.snapshot(project(Vec::new()));
+    open.snapshot(told(Vec::new()));
     assert!(!open.arm() && open.derive_in_turn().is_none());
     assert!(open.derivation_ended() && open.arm());
     open.disarm();
@@ -203,9 +209,9 @@ fn many_snapshots_start_one_timer_and_become_one_write() {
 #[test]
 fn an_older_state_never_replaces_a_newer_one() {
     let (_dir, places, mut open) = open_project();
-    open.snapshot(project(vec![unit("api", UnitState::Starting)]));
+    open.snapshot(told(vec![unit("api", UnitState::Starting)]));
     let older = open.derive().unwrap();
-    open.snapshot(project(vec![unit("api", UnitState::Ready)]));
+    open.snapshot(told(vec![unit("api", UnitState::Ready)]));
     let newer = open.derive().unwrap();
     newer.write(Durability::Synced).unwrap();
     older.write(Durability::Unsynced).unwrap();
@@ -220,7 +226,7 @@ fn errors_of_the_run_are_in_the_report_also_after_a_new_start() {
     open.append(numbered(1));
     drop(open);
     let (mut open, _) = OpenProject::open(places.clone(), Facts::default(), Scopes::default()).unwrap();
-    open.snapshot(project(vec![unit("api", UnitState::Failed)]));
+    open.snapshot(told(vec![unit("api", UnitState::Failed)]));
     open.derive().unwrap().write(Durability::Unsynced).unwrap();
     let report = json(&places.error_report());
     assert_eq!(report["errors"].as_array().unwrap().len(), 1);
