@@ -27,6 +27,12 @@ use crate::root::{Project, Root};
 use crate::spec::ProjectSpec;
 use crate::usage::Meter;
 
+/// How long the next view is held back for each unit in it: one of a thousand units takes milliseconds to make and to read,
+/// and while they all come up it changes with each of them.
+const VIEW_PAUSE: Duration = Duration::from_micros(100);
+/// Shorter pauses are not worth a timer.
+const VIEW_PAUSE_MIN: Duration = Duration::from_millis(1);
+
 /// Everything a request may touch.
 #[derive(Clone)]
 pub struct Handlers {
@@ -149,6 +155,10 @@ impl Handlers {
         loop {
             let now = view.borrow_and_update().clone();
             item(frame, outbox, &now).await?;
+            let pause = VIEW_PAUSE.saturating_mul(u32::try_from(now.units.len()).unwrap_or(u32::MAX));
+            if pause >= VIEW_PAUSE_MIN {
+                tokio::time::sleep(pause).await;
+            }
             if view.changed().await.is_err() {
                 return end(frame, outbox).await;
             }
