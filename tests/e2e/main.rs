@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a failing test tells what was left behind")]
 
 mod config_errors;
+mod confines;
 mod exits;
 mod groups;
 mod harness;
@@ -21,6 +22,7 @@ mod quickstart;
 mod reload;
 mod requirements;
 mod shop;
+mod shortage;
 mod singleton;
 mod takeover;
 mod trust;

@@ -75,7 +75,7 @@ impl Project {
     pub(super) fn proof(&self, id: &Name, leader: Option<u32>) -> Proof {
         let unit = &self.units[id];
         let test = super::supervisor::envelope_test(&self.session.name, &self.spec.root, id);
-        Proof { leader, fifos: vec![unit.out.clone(), unit.err.clone()], envelope: Some(test) }
+        Proof { leader, fifos: vec![unit.out.clone(), unit.err.clone()], envelope: Some(test), cgroup: None }
     }
 
     /// The run is over and swept.

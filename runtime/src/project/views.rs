@@ -63,6 +63,7 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         memory: None,
         adopted: unit.adopted,
         escaped: unit.escaped.clone(),
+        warnings: unit.warnings.clone(),
         degraded: false,
     }
 }

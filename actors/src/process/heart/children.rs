@@ -5,13 +5,16 @@ use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::limits::{Arranged, OpenFiles, arrange};
 use super::stub;
-use super::wire::{FromHeart, Held, Key, Order, StubOrder};
+use super::wire::{FromHeart, Held, Hold, Key, Order, StubOrder};
+use crate::process::cgroup::{Cgroup, Cgroups};
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
 
@@ -26,6 +29,9 @@ const ENVELOPE: &[u8] = b"ENVCTL_RT_VARS=";
 pub struct Children {
     stub: Option<PathBuf>,
     held: BTreeMap<Key, Child>,
+    cgroups: Cgroups,
+    /// Heart's own limit, where it has raised it.
+    open_files: Option<OpenFiles>,
 }
 
 /// One process.
@@ -39,6 +45,8 @@ struct Child {
     envelope: Option<Vec<u8>>,
     /// Acknowledged before it had ended: nobody will ask again, so it is reaped as soon as it ends.
     forsaken: bool,
+    /// What holds it within its limits.
+    hold: Option<Hold>,
     /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
     _fifos: [OwnedFd; 2],
 }
@@ -55,14 +63,33 @@ pub struct Failure {
 impl Children {
     /// Holds nothing yet. `stub`: the program whose `exec-stub` subcommand serves orders that need one.
     pub fn new(stub: Option<PathBuf>) -> Self {
-        Self { stub, held: BTreeMap::new() }
+        Self { stub, held: BTreeMap::new(), cgroups: Cgroups::default(), open_files: None }
+    }
+
+    /// Raises our own limit of open files; units still get the one there was. Only for a process of one thread.
+    pub fn raise_open_files(&mut self) -> io::Result<()> {
+        self.open_files = Some(OpenFiles::raise()?);
+        Ok(())
+    }
+
+    /// Removes the cgroups that are left: the end of the session.
+    pub fn finish(&mut self) {
+        self.cgroups.finish();
+    }
+
+    /// Removes cgroups whose last process has gone by now.
+    pub fn tidy(&mut self) {
+        self.cgroups.tidy();
     }
 
     /// Starts a process. The answer goes to the daemon; on success [`Children::pidfd`] is to be watched.
     pub fn spawn(&mut self, order: Order) -> FromHeart {
         let key = order.key;
         match self.try_spawn(order) {
-            Ok(pid) => FromHeart::Spawned { key, pid },
+            Ok(pid) => {
+                let hold = self.held.get(&key).and_then(|child| child.hold.clone());
+                FromHeart::Spawned { key, pid, hold }
+            }
             Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
         }
     }
@@ -77,10 +104,17 @@ impl Children {
         let Some(child) = self.held.get_mut(&key).filter(|child| child.exit.is_none()) else { return Ok(None) };
         child.exit = child::peek_exit(child.pid)?;
         let Some(status) = child.exit else { return Ok(None) };
+        // All of a cgroup is killed together (`memory.oom.group`), so a kill in it was also the main process's, if that was
+        // killed at all.
+        let oom = status == WaitStatus::Signal(nix::libc::SIGKILL, false)
+            && child.cgroup().is_some_and(|cgroup| cgroup.is_oom());
+        if let Some(hold) = &mut child.hold {
+            hold.oom = oom;
+        }
         if child.forsaken {
             self.acknowledge(key);
         }
-        Ok(Some(FromHeart::Exited { key, status }))
+        Ok(Some(FromHeart::Exited { key, status, oom }))
     }
 
     /// Signals a process or its group. A process that is gone is no error: its end is on its way.
@@ -88,6 +122,13 @@ impl Children {
         let Some(child) = self.held.get(&key) else { return };
         if group && signal == nix::libc::SIGKILL && child.exit.is_some() {
             self.kill_orphans(child);
+        }
+        if group
+            && signal == nix::libc::SIGKILL
+            && let Some(cgroup) = child.cgroup()
+        {
+            // Whatever left group and session is still in it; the signal below remains for kernels before 5.14.
+            let _ = cgroup.kill();
         }
         let sent = if group {
             child::signal_group(child.pid, signal)
@@ -127,13 +168,20 @@ impl Children {
         if let Err(error) = child::reap(child.pid) {
             tracing::warn!(tag = child.tag, %error, "a process could not be reaped");
         }
-        self.held.remove(&key);
+        if let Some(cgroup) = self.held.remove(&key).and_then(|child| child.cgroup()) {
+            self.cgroups.remove(cgroup);
+        }
     }
 
     /// What is held, for a daemon's greeting.
     pub fn list(&self) -> Vec<Held> {
-        let held =
-            |(key, child): (&Key, &Child)| Held { key: *key, tag: child.tag.clone(), pid: child.pid, exit: child.exit };
+        let held = |(key, child): (&Key, &Child)| Held {
+            key: *key,
+            tag: child.tag.clone(),
+            pid: child.pid,
+            exit: child.exit,
+            hold: child.hold.clone(),
+        };
         self.held.iter().map(held).collect()
     }
 
@@ -151,17 +199,39 @@ impl Children {
     pub fn kill_all(&mut self) {
         for (_, child) in std::mem::take(&mut self.held) {
             let _ = child::signal_group(child.pid, nix::libc::SIGKILL);
+            if let Some(cgroup) = child.cgroup() {
+                let _ = cgroup.kill();
+            }
             let _ = child::reap_blocking(child.pid);
+            child.cgroup().into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
         }
+        self.finish();
     }
 
     fn try_spawn(&mut self, order: Order) -> Result<u32, Failure> {
         let (tag, key) = (order.tag.clone(), order.key);
         let envelope = order.env.iter().find(|entry| entry.starts_with(ENVELOPE)).map(|entry| entry.to_vec());
         let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
-        let pid = match &order.stub {
-            None => child::spawn(&plan(&order)?)?,
-            Some(wanted) => self.spawn_stub(&order, wanted)?,
+        let Arranged { stub, cgroup, hold } = arrange(&order, &mut self.cgroups);
+        let started = self.start(&order, stub.as_ref());
+        let (pid, pidfd) = started.inspect_err(|_| {
+            cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
+        })?;
+        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, hold, _fifos: fifos });
+        Ok(pid)
+    }
+
+    /// Starts it, with what the stub has to do if anything, and opens its descriptor.
+    fn start(&self, order: &Order, stub: Option<&StubOrder>) -> Result<(u32, OwnedFd), Failure> {
+        // Open until the child has its copy.
+        let stdin = order.stdin.as_deref().map(|path| open_stdin(path)).transpose()?;
+        let mut spawn = plan(order)?;
+        if let Some(stdin) = &stdin {
+            spawn.files[0] = ChildFile::Copy { fd: 0, from: stdin.as_raw_fd() };
+        }
+        let pid = match stub {
+            None => self.spawn_as_unit(&spawn)?,
+            Some(wanted) => self.spawn_stub(order, wanted, spawn)?,
         };
         // The child is ours and unreaped, so its number cannot have been taken by another. One that cannot be watched must
         // not live on unseen.
@@ -169,30 +239,43 @@ impl Children {
             let _ = child::signal_group(pid, nix::libc::SIGKILL);
             let _ = child::reap_blocking(pid);
         })?;
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, _fifos: fifos });
-        Ok(pid)
+        Ok((pid, pidfd))
     }
 
-    fn spawn_stub(&self, order: &Order, wanted: &StubOrder) -> Result<u32, Failure> {
+    fn spawn_as_unit(&self, spawn: &Spawn) -> io::Result<u32> {
+        match &self.open_files {
+            Some(open_files) => open_files.as_unit(|| child::spawn(spawn)),
+            None => child::spawn(spawn),
+        }
+    }
+
+    fn spawn_stub(&self, order: &Order, wanted: &StubOrder, mut spawn: Spawn) -> Result<u32, Failure> {
         let program = self.stub.as_deref().ok_or_else(|| Failure {
             errno: nix::libc::ENOSYS,
-            step: Some("finding the exec stub: this session has none".to_owned()),
+            step: Some("find the exec stub: this session has none".to_owned()),
         })?;
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-        let mut spawn = plan(order)?;
         spawn.argv = stub_argv(program, wanted, order)?;
         spawn.program = child::c_string(program.as_os_str())?;
         spawn.files.push(ChildFile::Copy { fd: stub::ERROR_FD, from: write.as_raw_fd() });
-        let pid = child::spawn(&spawn)?;
+        let pid = self.spawn_as_unit(&spawn)?;
         drop(write);
         match told_by_stub(read) {
             None => Ok(pid),
             Some((errno, step)) => {
                 let _ = child::signal_group(pid, nix::libc::SIGKILL);
                 let _ = child::reap_blocking(pid);
-                Err(Failure { errno, step: (step != "exec").then_some(step) })
+                Err(Failure { errno, step: (step != stub::EXEC).then_some(step) })
             }
         }
+    }
+}
+
+// === impl Child ===
+
+impl Child {
+    fn cgroup(&self) -> Option<Cgroup> {
+        self.hold.as_ref()?.cgroup.as_deref().map(Cgroup::in_dir)
     }
 }
 
@@ -215,6 +298,19 @@ fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {
         errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL),
         step: Some(format!("open {}", path.display())),
     })
+}
+
+/// Standard input: a regular file, so that opening it cannot wait for anybody, in heart least of all.
+fn open_stdin(path: &[u8]) -> Result<OwnedFd, Failure> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let failure = |errno| Failure { errno, step: Some(format!("open its standard input {}", path.display())) };
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let file = file.map_err(|error| failure(error.raw_os_error().unwrap_or(nix::libc::EINVAL)))?;
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(file.into()),
+        _ => Err(failure(nix::libc::EINVAL)),
+    }
 }
 
 fn plan(order: &Order) -> io::Result<Spawn> {
@@ -248,7 +344,7 @@ fn stub_argv(program: &Path, wanted: &StubOrder, order: &Order) -> io::Result<Ve
 fn told_by_stub(read: OwnedFd) -> Option<(i32, String)> {
     let mut wait = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
     if poll(&mut wait, PollTimeout::from(STUB_MAX_MS)) == Ok(0) {
-        return Some((nix::libc::ETIMEDOUT, "waiting for the exec stub".to_owned()));
+        return Some((nix::libc::ETIMEDOUT, "become its program in time: the exec stub hangs".to_owned()));
     }
     let mut text = String::new();
     std::fs::File::from(read).read_to_string(&mut text).ok()?;

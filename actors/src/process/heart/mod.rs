@@ -14,6 +14,7 @@
 
 pub mod children;
 pub mod keeper;
+pub mod limits;
 pub mod run;
 pub mod stub;
 pub mod wire;
