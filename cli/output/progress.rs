@@ -152,6 +152,7 @@ fn note(unit: &UnitView) -> Option<String> {
         UnitState::Starting | UnitState::Running | UnitState::Ready if unit.restarts > 0 => {
             cause.map(|cause| format!("started again: {cause}"))
         }
+        UnitState::Running | UnitState::Ready if !unit.warnings.is_empty() => Some(unit.warnings.join("; ")),
         UnitState::Starting
         | UnitState::Running
         | UnitState::Ready

@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use envctl_actors::process::Limits;
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{ChildSpec, Flags, GroupSpec};
 use indexmap::IndexMap;
@@ -52,8 +53,21 @@ pub struct UnitSpec {
     pub alive: Option<ProbeSpec>,
     /// The signal that asks it to end.
     pub stop_signal: i32,
+    /// What it may use, whose rights it has, what it reads.
+    pub confines: Confines,
     /// Where the unit stands in its file, for messages.
     pub at: Position,
+}
+
+/// What a unit is confined to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Confines {
+    /// What it may use, its niceness and its file mode mask.
+    pub limits: Limits,
+    /// The account it runs as, if not ours.
+    pub user: Option<String>,
+    /// The file it reads as standard input, absolute; `None`: nothing.
+    pub stdin: Option<PathBuf>,
 }
 
 /// The three kinds of unit.

@@ -35,7 +35,7 @@ fn a18_units_get_nothing_of_the_callers_surroundings() {
     project.write("sub/file", "");
     // The worst caller: odd umask, low priority, lowered limits, blocked and ignored signals, leaked descriptors.
     let up = project.shell(
-        "cd sub; umask 0; ulimit -S -n 200; ulimit -S -c 0; exec 7<../envctl.toml 9>../leak; trap '' HUP USR1 QUIT; \
+        "cd sub; umask 0; ulimit -S -n 200; ulimit -S -c 0; echo 300 > /proc/self/oom_score_adj; exec 7<../envctl.toml 9>../leak; trap '' HUP USR1 QUIT; \
          nice -n 5 $E -C .. up -d --wait --wait-timeout 30s",
     );
     up.ok();
@@ -51,6 +51,10 @@ fn a18_units_get_nothing_of_the_callers_surroundings() {
     assert_eq!(dump["cwd"], json!(project.dir().canonicalize().expect("a path")), "{dump:#}");
     let files = dump["limits"]["Max open files"].as_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX);
     assert!(files > 200, "the caller's limit arrived: {files}");
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").expect("a score");
+    if own.trim() == "0" {
+        assert_eq!(dump["oom_score_adj"], "0", "{dump:#}");
+    }
 }
 
 #[test]

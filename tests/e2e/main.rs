@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a failing test tells what was left behind")]
 
 mod config_errors;
+mod confines;
 mod crash_points;
 mod exits;
 mod groups;
@@ -23,6 +24,7 @@ mod quickstart;
 mod reload;
 mod requirements;
 mod shop;
+mod shortage;
 mod singleton;
 mod takeover;
 mod trust;

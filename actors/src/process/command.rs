@@ -19,6 +19,8 @@ pub struct Command {
     pub run_as: RunAs,
     /// File mode mask, and other limits.
     pub limits: Limits,
+    /// What it reads as standard input: a regular file; `None`: nothing (`/dev/null`).
+    pub stdin: Option<PathBuf>,
 }
 
 /// Whose rights a process has.
@@ -42,6 +44,13 @@ pub enum RunAs {
         /// Its gid.
         gid: u32,
     },
+    /// Another account, with its groups and with none of our rights; only root can ask for it.
+    User {
+        /// Its uid.
+        uid: u32,
+        /// Its gid.
+        gid: u32,
+    },
 }
 
 /// What a process may use; `None` leaves the default of the machine, never that of whoever typed the command.
@@ -49,4 +58,27 @@ pub enum RunAs {
 pub struct Limits {
     /// File mode mask; default 022.
     pub umask: Option<u32>,
+    /// Niceness, from -20 (only root) to 19; default 0.
+    pub nice: Option<i32>,
+    /// Bytes of memory of the whole unit (cgroups(7), `memory.max`).
+    pub memory: Option<u64>,
+    /// Thousandths of one processor, of the whole unit (`cpu.max`).
+    pub cpu_milli: Option<u64>,
+    /// Processes and threads of the whole unit (`pids.max`).
+    pub processes: Option<u64>,
+    /// Open files of each process (getrlimit(2), `RLIMIT_NOFILE`).
+    pub open_files: Option<u64>,
+    /// Bytes of a core dump (`RLIMIT_CORE`); the largest number is no limit.
+    pub core: Option<u64>,
+    /// Bytes of each file it writes (`RLIMIT_FSIZE`).
+    pub file_size: Option<u64>,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// Whether a limit is set that holds for all processes of the unit together, which only a cgroup can do.
+    pub fn are_shared(&self) -> bool {
+        self.memory.is_some() || self.cpu_milli.is_some() || self.processes.is_some()
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A process belongs if one of these holds: it is in the leader's session or group, it descends from one that belongs, it
 //! holds the unit's FIFO open, or its environment carries the unit's envelope with the role `unit`. One look at `/proc`
-//! serves all units that stop together. Guests (`exec`, `run`) carry another role and are never found by the envelope.
+//! serves all units that stop together. What is in the unit's cgroup, where it has one, belongs as well. Guests (`exec`, `run`) carry another role and are never found by the envelope.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ractor::RpcReplyPort;
 
+use super::cgroup;
 use super::identity::{Identity, Stat, boot_id};
 use super::sys::child;
 
@@ -42,6 +43,8 @@ pub struct Proof {
     pub fifos: Vec<PathBuf>,
     /// The unit's envelope.
     pub envelope: Option<Claim>,
+    /// The directory of its cgroup.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Scans that wait for the running one; they share the next look at `/proc`.
@@ -124,8 +127,9 @@ struct Strangers {
 
 impl Strangers {
     fn of(snapshot: &Snapshot, spare: &BTreeSet<u32>) -> Self {
-        let pids = snapshot.processes.keys().filter(|pid| !spare.contains(pid));
-        Self { by_pid: pids.map(|pid| (*pid, (fifos_of(*pid), envelope_of(*pid)))).collect() }
+        let others = snapshot.processes.values().filter(|stat| !spare.contains(&stat.pid));
+        let told = others.filter(|stat| !(spare.contains(&stat.parent) && is_unborn(stat.pid, stat.parent)));
+        Self { by_pid: told.map(|stat| (stat.pid, (fifos_of(stat.pid), envelope_of(stat.pid)))).collect() }
     }
 }
 
@@ -150,6 +154,8 @@ impl Snapshot {
         if let Some(claim) = &proof.envelope {
             found.extend(index.by_claim.get(&claim.of).into_iter().flatten());
         }
+        let grouped = proof.cgroup.as_deref().map(cgroup::all_procs).unwrap_or_default();
+        found.extend(grouped.into_iter().filter(|pid| self.processes.contains_key(pid)));
         index.add_descendants(&mut found);
         let identity = |pid: &u32| {
             let stat = self.processes.get(pid)?;
@@ -229,6 +235,14 @@ fn fifos_of(pid: u32) -> Vec<PathBuf> {
     targets.filter(|target| matches!(target.extension().map(OsStrExt::as_bytes), Some(b"out" | b"err"))).collect()
 }
 
+/// Whether a child has not become its program yet: until then it has its parent's memory, and copies of all its files.
+///
+/// Heart holds the FIFOs of every unit, so for that moment its newest child would seem to belong to all of them.
+fn is_unborn(pid: u32, parent: u32) -> bool {
+    let words = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).ok();
+    words(pid).is_some_and(|own| words(parent).is_some_and(|parents| own == parents))
+}
+
 /// What stands behind the envelope's name in a process's environment, as it was when it was executed.
 pub fn envelope_of(pid: u32) -> Option<Vec<u8>> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
@@ -282,6 +296,14 @@ mod tests {
         let found = |proof| belonging(&snapshot, &proof, &Strangers::default(), &[]);
         assert_eq!(found(of(Some(1))), [10, 11]);
         assert_eq!(found(of(Some(7))), [0; 0]);
+    }
+
+    #[test]
+    fn a_child_that_is_not_its_program_yet_is_told_by_its_parents_words() {
+        let own = std::process::id();
+        assert!(is_unborn(own, own), "the same memory");
+        assert!(!is_unborn(own, 1), "another program");
+        assert!(!is_unborn(u32::MAX, own), "nothing there");
     }
 
     #[test]

@@ -67,6 +67,7 @@ struct Life<'a> {
 pub async fn live(processes: &Processes, spawned: Spawned, manners: Manners, stage: watch::Receiver<Stage>) -> Ended {
     let mut manners = manners;
     (manners.proof.leader, manners.proof.leader_start) = (Some(spawned.pid), spawned.adopted);
+    manners.proof.cgroup = spawned.hold.cgroup.as_ref().map(Into::into);
     Life { processes, spawned, manners, stage }.live().await
 }
 

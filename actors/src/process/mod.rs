@@ -8,6 +8,8 @@
 //! `heart` is the parent of every unit and outlives the daemon; `table` is the daemon's side of it; `end` finds and ends
 //! what belongs to a unit; `sys` is the only module with `unsafe` and the only one that forks, kills or waits.
 
+pub mod account;
+pub mod cgroup;
 pub mod command;
 pub mod end;
 pub mod exec;
@@ -15,6 +17,7 @@ pub mod heart;
 pub mod identity;
 pub mod life;
 pub mod listener;
+pub mod reserve;
 pub mod spawn;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel: docs/ARCHITECTURE.md, invariants of absence")]
 pub mod sys;

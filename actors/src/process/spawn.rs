@@ -11,8 +11,8 @@ use envctl_supervisors::reason::StartError;
 use nix::errno::Errno;
 use serde_bytes::ByteBuf;
 
-use super::command::{Command, RunAs};
-use super::heart::wire::{Key, Order, StubOrder};
+use super::command::{Command, Limits, RunAs};
+use super::heart::wire::{Key, LimitsOrder, Order, Rlimit, StubOrder};
 
 /// Where a shell looks when `PATH` is not set at all (execvp(3)).
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -33,15 +33,52 @@ pub fn order(key: Key, tag: String, command: &Command, out: &Path, err: &Path) -
         out: text(out.as_os_str()),
         err: text(err.as_os_str()),
         stub: stub(command),
+        limits: shared_limits(&command.limits),
+        stdin: command.stdin.as_ref().map(|path| text(path.as_os_str())),
     })
+}
+
+/// Why a process could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpawnError {
+    /// Something is wrong with the command.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// This machine, or heart, has no more descriptors, processes or memory just now: no fault of the command.
+    #[error("{0}")]
+    Shortage(StartError),
+}
+
+// === impl SpawnError ===
+
+impl From<SpawnError> for StartError {
+    fn from(error: SpawnError) -> Self {
+        let (SpawnError::Start(error) | SpawnError::Shortage(error)) = error;
+        error
+    }
+}
+
+/// What an errno that came back from heart means.
+pub fn refused(command: &Command, errno: i32, step: Option<String>) -> SpawnError {
+    let short = match Errno::from_raw(errno) {
+        Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE => true,
+        // With a limit of its own, it is the unit that wants more than it was given.
+        Errno::ENOMEM => command.limits.memory.is_none(),
+        _ => false,
+    };
+    let error = failure(command, errno, step);
+    if short { SpawnError::Shortage(error) } else { SpawnError::Start(error) }
 }
 
 /// The words for an errno that came back from heart.
 pub fn failure(command: &Command, errno: i32, step: Option<String>) -> StartError {
+    let step_hint = step.as_deref().and_then(|step| hint_of(step, Errno::from_raw(errno)));
     let program = find(command).unwrap_or_else(|_| PathBuf::from(&command.program));
     let errno = Errno::from_raw(errno);
     let what = step.unwrap_or_else(|| format!("run {}", program.display()));
     let (hint, retry) = match errno {
+        _ if step_hint.is_some() => (step_hint, false),
+        Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => (Some(shortage_of(errno).to_owned()), true),
         Errno::ENOENT => (missing_interpreter(&program), false),
         Errno::ENOEXEC => (Some("the file is neither a program nor a script with a `#!` line".to_owned()), false),
         Errno::EACCES => (Some(format!("check the permissions: `chmod +x {}`", program.display())), false),
@@ -141,13 +178,67 @@ fn read_head(program: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn stub(command: &Command) -> Option<StubOrder> {
-    let mut order = StubOrder { umask: command.limits.umask, ..StubOrder::default() };
+    let Limits { umask, nice, .. } = command.limits;
+    let mut order = StubOrder { umask, nice, rlimits: own_limits(&command.limits), ..StubOrder::default() };
     match command.run_as {
         RunAs::Caller => {}
         RunAs::MappedUser { uid, gid } => order.map = Some((uid, gid)),
         RunAs::Account { uid, gid } => order.account = Some((uid, gid)),
+        RunAs::User { uid, gid } => order.user = Some((uid, gid)),
     }
     (order != StubOrder::default()).then_some(order)
+}
+
+/// Limits of each process, which need nothing but the stub.
+fn own_limits(limits: &Limits) -> Vec<Rlimit> {
+    use nix::libc::{RLIMIT_CORE, RLIMIT_FSIZE, RLIMIT_NOFILE};
+    let wanted = [
+        (RLIMIT_NOFILE, limits.open_files, "limits.open_files"),
+        (RLIMIT_CORE, limits.core, "limits.core"),
+        (RLIMIT_FSIZE, limits.file_size, "limits.file_size"),
+    ];
+    let rlimit = |(resource, value, name): (u32, Option<u64>, &str)| {
+        Some(Rlimit { resource, value: value?, name: name.to_owned() })
+    };
+    wanted.into_iter().filter_map(rlimit).collect()
+}
+
+/// Limits of all processes together.
+fn shared_limits(limits: &Limits) -> Option<LimitsOrder> {
+    let Limits { memory, cpu_milli, processes, .. } = *limits;
+    limits.are_shared().then_some(LimitsOrder { memory, cpu_milli, processes })
+}
+
+/// What to do about a step before the program itself that was refused; the words of steps are heart's and the stub's.
+fn hint_of(step: &str, errno: Errno) -> Option<String> {
+    let hint = match errno {
+        Errno::EPERM | Errno::EINVAL if step.starts_with("set limits.") => {
+            "no more than the hard limit can be given; `prlimit --pid 1` shows those of this machine"
+        }
+        Errno::EACCES | Errno::EPERM if step.starts_with("set its niceness") => {
+            "only root may go below 0: write `nice` from 0 to 19"
+        }
+        Errno::EPERM if step.starts_with("become the user") => "only root may run a unit as another user",
+        Errno::ENOENT if step.starts_with("open its standard input") => {
+            "no file has this name; `stdin` is relative to the project's directory"
+        }
+        Errno::EACCES if step.starts_with("open its standard input") => "make the file readable, or name another",
+        Errno::EINVAL if step.starts_with("open its standard input") => "`stdin` must be a regular file",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What is short, and who can help.
+fn shortage_of(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EMFILE => {
+            "the parent of all units has no descriptor left: raise the limit of open files (`ulimit -H -n`)"
+        }
+        Errno::ENFILE => "this machine has no descriptor left; `sysctl fs.file-nr` shows how many are open",
+        Errno::EAGAIN => "no more processes are allowed here; `ulimit -u` and pids.max of the cgroup are the limits",
+        _ => "this machine has no memory left for another process",
+    }
 }
 
 fn entry(name: &OsString, value: &OsString) -> ByteBuf {
@@ -171,6 +262,7 @@ mod tests {
             dir: "/".into(),
             run_as: RunAs::Caller,
             limits: Default::default(),
+            stdin: None,
         }
     }
 

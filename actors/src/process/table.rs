@@ -25,9 +25,9 @@ use tokio::task::JoinSet;
 
 use super::command::Command;
 use super::end::{Batch, Proof};
-use super::heart::wire::{Adoption, FromHeart, Held, Inbox, Key, ToHeart, VERSION, encode};
+use super::heart::wire::{Adoption, FromHeart, Held, Hold, Inbox, Key, ToHeart, VERSION, encode};
 use super::identity::Identity;
-use super::spawn;
+use super::spawn::{self, SpawnError};
 use super::sys::child::WaitStatus;
 
 /// Frames waiting for heart; heart reads at once, so a full queue means that it hangs.
@@ -93,6 +93,8 @@ pub struct Spawned {
     pub key: Key,
     /// Its pid, also its session's and its group's.
     pub pid: u32,
+    /// What holds it within its limits.
+    pub hold: Hold,
     /// Its end. An error means that the table is gone.
     pub exit: oneshot::Receiver<ExitReason>,
     /// When it started, if it was taken over from an earlier heart.
@@ -123,13 +125,15 @@ pub struct TableGone;
 #[derive(Debug)]
 pub enum Message {
     /// Start a process.
-    Spawn(Box<Order>, RpcReplyPort<Result<Spawned, StartError>>),
+    Spawn(Box<Order>, RpcReplyPort<Result<Spawned, SpawnError>>),
     /// Have heart look after a process that an earlier heart started.
     Adopt(Box<Stray>, RpcReplyPort<bool>),
     /// Take over a process that an earlier daemon or actor started.
     Attach(Tag, RpcReplyPort<Option<Spawned>>),
     /// Signal a process.
     Signal(Key, i32, Scope),
+    /// Whether an ended process was killed because its memory limit was reached.
+    WasOom(Key, RpcReplyPort<bool>),
     /// Its end has been dealt with: heart may reap it.
     Release(Key),
     /// Nobody looks after it: kill its group and let heart reap it.
@@ -187,6 +191,7 @@ struct Entry {
     pid: u32,
     adopted: Option<u64>,
     exit: Option<ExitReason>,
+    hold: Hold,
     waiting: Option<oneshot::Sender<ExitReason>>,
 }
 
@@ -194,7 +199,7 @@ struct Entry {
 struct Starting {
     tag: Tag,
     command: Command,
-    reply: RpcReplyPort<Result<Spawned, StartError>>,
+    reply: RpcReplyPort<Result<Spawned, SpawnError>>,
 }
 
 #[derive(Debug)]
@@ -214,7 +219,7 @@ impl Processes {
     }
 
     /// Starts a process.
-    pub async fn spawn(&self, order: Order) -> Result<Spawned, StartError> {
+    pub async fn spawn(&self, order: Order) -> Result<Spawned, SpawnError> {
         let gone = |_| StartError { message: TableGone.to_string(), hint: None, retry: false };
         let order = Box::new(order);
         self.ask(|reply| Message::Spawn(order, reply)).await.map_err(gone)?
@@ -235,6 +240,11 @@ impl Processes {
     pub fn signal(&self, key: Key, signal: i32, scope: Scope) {
         // A table that is gone has nothing left to signal.
         let _ = self.actor.cast(Message::Signal(key, signal, scope));
+    }
+
+    /// Whether an ended process was killed because its memory limit was reached.
+    pub async fn was_oom(&self, key: Key) -> bool {
+        self.ask(|reply| Message::WasOom(key, reply)).await.unwrap_or(false)
     }
 
     /// Lets heart reap an ended process.
@@ -353,6 +363,9 @@ impl Actor for TableActor {
             Message::Signal(key, signal, scope) => {
                 state.order(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
             }
+            Message::WasOom(key, reply) => {
+                let _ = reply.send(state.entries.get(&key).is_some_and(|entry| entry.hold.oom));
+            }
             Message::Release(key) => state.release(key),
             Message::Discard(key) => state.discard(key),
             Message::Scan(proof, reply) => {
@@ -382,7 +395,7 @@ impl Actor for TableActor {
 // === impl State ===
 
 impl State {
-    fn spawn(&mut self, order: Order, reply: RpcReplyPort<Result<Spawned, StartError>>) {
+    fn spawn(&mut self, order: Order, reply: RpcReplyPort<Result<Spawned, SpawnError>>) {
         let key = self.next_key;
         self.next_key += 1;
         let Order { tag, command, out, err } = order;
@@ -392,10 +405,10 @@ impl State {
                 if let Err(message) = self.send(&ToHeart::Spawn(Box::new(order)))
                     && let Some(starting) = self.starting.remove(&key)
                 {
-                    let _ = starting.reply.send(Err(StartError { message, hint: None, retry: true }));
+                    let _ = starting.reply.send(Err(StartError { message, hint: None, retry: true }.into()));
                 }
             }
-            Err(error) => drop(reply.send(Err(error))),
+            Err(error) => drop(reply.send(Err(error.into()))),
         }
     }
 
@@ -421,7 +434,8 @@ impl State {
             Some(reason) => drop(waiting.send(reason)),
             None => entry.waiting = Some(waiting),
         }
-        Some(Spawned { key: *key, pid: entry.pid, exit, adopted: entry.adopted })
+        let Entry { pid, adopted, .. } = *entry;
+        Some(Spawned { key: *key, pid, hold: entry.hold.clone(), exit, adopted })
     }
 
     fn release(&mut self, key: Key) {
@@ -451,18 +465,18 @@ impl State {
     fn hear(&mut self, heard: FromHeart) {
         match heard {
             FromHeart::Hello { version, pid, held } => self.greet(version, pid, held),
-            FromHeart::Spawned { key, pid } => self.spawned(key, pid),
+            FromHeart::Spawned { key, pid, hold } => self.spawned(key, pid, hold),
             FromHeart::SpawnFailed { key, errno, step } => {
                 if let Some(adopting) = self.adopting.remove(&key) {
                     tracing::info!(tag = %adopting.tag, errno, ?step, "a process of an earlier heart is gone");
                     let _ = adopting.reply.send(false);
                 }
                 if let Some(starting) = self.starting.remove(&key) {
-                    let error = spawn::failure(&starting.command, errno, step);
+                    let error = spawn::refused(&starting.command, errno, step);
                     let _ = starting.reply.send(Err(error));
                 }
             }
-            FromHeart::Exited { key, status } => self.exited(key, status),
+            FromHeart::Exited { key, status, oom } => self.exited(key, status, oom),
         }
     }
 
@@ -476,7 +490,8 @@ impl State {
             match held.tag.parse() {
                 Ok(tag) => {
                     let exit = held.exit.map(reason);
-                    let entry = Entry { tag, pid: held.pid, adopted: held.adopted, exit, waiting: None };
+                    let hold = held.hold.unwrap_or_default();
+                    let entry = Entry { tag, pid: held.pid, adopted: held.adopted, exit, hold, waiting: None };
                     self.entries.insert(held.key, entry);
                 }
                 Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
@@ -484,24 +499,27 @@ impl State {
         }
     }
 
-    fn spawned(&mut self, key: Key, pid: u32) {
+    fn spawned(&mut self, key: Key, pid: u32, hold: Option<Hold>) {
         if let Some(Adopting { tag, start_time, reply }) = self.adopting.remove(&key) {
-            self.entries.insert(key, Entry { tag, pid, adopted: Some(start_time), exit: None, waiting: None });
+            let (adopted, hold) = (Some(start_time), hold.unwrap_or_default());
+            self.entries.insert(key, Entry { tag, pid, adopted, exit: None, hold, waiting: None });
             return drop(reply.send(true));
         }
         let Some(starting) = self.starting.remove(&key) else { return };
+        let hold = hold.unwrap_or_else(|| unheard(&starting.command));
         let (waiting, exit) = oneshot::channel();
         let helper = starting.tag.role != Role::Main;
-        let entry = Entry { tag: starting.tag, pid, adopted: None, exit: None, waiting: Some(waiting) };
+        let entry = Entry { tag: starting.tag, pid, adopted: None, exit: None, hold: hold.clone(), waiting: Some(waiting) };
         self.entries.insert(key, entry);
         // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
-        if starting.reply.send(Ok(Spawned { key, pid, exit, adopted: None })).is_err() && helper {
+        if starting.reply.send(Ok(Spawned { key, pid, hold, exit, adopted: None })).is_err() && helper {
             self.discard(key);
         }
     }
 
-    fn exited(&mut self, key: Key, status: WaitStatus) {
+    fn exited(&mut self, key: Key, status: WaitStatus, oom: bool) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.hold.oom |= oom;
         let reason = reason(status);
         entry.exit = Some(reason.clone());
         if let Some(waiting) = entry.waiting.take() {
@@ -558,6 +576,15 @@ fn hand_on(inbox: &mut Inbox, table: &ActorRef<Message>) -> io::Result<()> {
         table.cast(Message::Heard(heard)).map_err(io::Error::other)?;
     }
     Ok(())
+}
+
+/// A heart that says nothing of limits that were asked for is older than they are.
+fn unheard(command: &Command) -> Hold {
+    let missing = match command.limits.are_shared() {
+        true => vec!["limits are not in force: heart is older than they are; `envctl daemon stop` ends it".to_owned()],
+        false => Vec::new(),
+    };
+    Hold { missing, ..Hold::default() }
 }
 
 fn reason(status: WaitStatus) -> ExitReason {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use envctl_supervisors::Name;
-use envctl_supervisors::reason::ExitReason;
+use envctl_supervisors::reason::{ExitReason, StartError};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -100,6 +100,7 @@ fn shell(line: &str, dir: &Path) -> Command {
         dir: dir.to_owned(),
         run_as: RunAs::Caller,
         limits: Limits::default(),
+        stdin: None,
     }
 }
 
@@ -149,16 +150,16 @@ async fn a04_a_program_that_cannot_run_is_told_with_errno_and_path() {
         [("./missing", "ENOENT"), ("./plain", "EACCES"), ("./empty", "ENOEXEC"), ("./lost", "ENOENT"), (".", "EACCES")]
     {
         let command = Command { program: program.into(), args: vec![], ..shell("", &dir) };
-        let error = bench.processes.spawn(bench.order(1, command)).await.unwrap_err();
+        let error = StartError::from(bench.processes.spawn(bench.order(1, command)).await.unwrap_err());
         assert!(error.message.contains(errno), "{program}: {error}");
         assert!(error.hint.is_some() && !error.retry, "{program}: {error:?}");
     }
     let mut big = shell("true", &dir);
     big.env.insert("BIG".into(), "x".repeat(200 * 1024).into());
-    let error = bench.processes.spawn(bench.order(1, big)).await.unwrap_err();
+    let error = StartError::from(bench.processes.spawn(bench.order(1, big)).await.unwrap_err());
     assert!(error.message.contains("E2BIG"), "{error}");
     let nowhere = shell("true", Path::new("/nowhere/at/all"));
-    let error = bench.processes.spawn(bench.order(1, nowhere)).await.unwrap_err();
+    let error = StartError::from(bench.processes.spawn(bench.order(1, nowhere)).await.unwrap_err());
     assert!(error.message.contains("/nowhere/at/all") && error.message.contains("ENOENT"), "{error}");
 }
 

@@ -8,7 +8,7 @@ use envctl_supervisors::reason::StartError;
 use super::plan::{Plan, PresetKind, Wanted};
 use super::{choose_rights, data_version, execute, locate, plan};
 use crate::probe::{ExecRunner, Purpose};
-use crate::process::{Role, Scope};
+use crate::process::{Command, Limits, Role, Scope};
 use crate::unit::{Asked, Begin, Kind, Prepared, UnitActor, UnitArgs};
 
 /// A requirement's one life.
@@ -18,6 +18,8 @@ pub struct Requirement {
     pub wanted: Wanted,
     /// Where binaries are looked for: the caller's `PATH`.
     pub path: OsString,
+    /// What its server may use. What prepares it is not limited: it is no part of the unit's life.
+    pub limits: Limits,
 }
 
 /// The actor of a requirement's one life.
@@ -28,6 +30,7 @@ pub type RequirementActor = UnitActor<Requirement>;
 impl Kind for Requirement {
     async fn prepare(self, args: UnitArgs) -> Result<Prepared, StartError> {
         let runner = args.runner.with_role(Role::Step) as Arc<dyn ExecRunner>;
+        let limits = self.limits;
         let plan = self.plan(&*runner).await?;
         if args.begin == Begin::Spawn {
             execute::prepare(&plan, &*runner).await?;
@@ -37,7 +40,7 @@ impl Kind for Requirement {
         let after_ready =
             Box::pin(async move { execute::run_after_ready(&after).await.map_err(|error| error.to_string()) });
         Ok(Prepared {
-            command: plan.main,
+            command: Command { limits, ..plan.main },
             asked: vec![asked],
             after_ready: Some(after_ready),
             // A server ends its own children in order; a signal to all of them would cut its work short.

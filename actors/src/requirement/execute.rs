@@ -124,6 +124,7 @@ async fn user_namespaces((uid, gid): (u32, u32), runner: &dyn ExecRunner) -> boo
         dir: "/".into(),
         run_as: RunAs::MappedUser { uid, gid },
         limits: crate::process::Limits::default(),
+        stdin: None,
     };
     runner.run(command, TRIAL_TIMEOUT).await.is_ok_and(|outcome| outcome.exit.is_normal())
 }

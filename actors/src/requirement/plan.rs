@@ -226,6 +226,7 @@ impl Wanted {
             dir: PathBuf::from("/"),
             run_as: self.run_as,
             limits: crate::process::Limits::default(),
+            stdin: None,
         }
     }
 }

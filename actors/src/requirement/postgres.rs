@@ -175,6 +175,6 @@ fn encode(text: &str) -> String {
 fn account(wanted: &Wanted) -> Option<(u32, u32)> {
     match wanted.run_as {
         RunAs::Account { uid, gid } => Some((uid, gid)),
-        RunAs::Caller | RunAs::MappedUser { .. } => None,
+        RunAs::Caller | RunAs::MappedUser { .. } | RunAs::User { .. } => None,
     }
 }

@@ -9,11 +9,13 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::patience;
 use super::prepared::AfterReady;
 use super::{Asked, Begin, Kind, Prepared, UnitArgs, UnitReport};
 use crate::probe::{ExecRunner, Probe, ProbeActor, ProbeArgs, ProbeEvent, Purpose, Target};
+use crate::process::heart::wire::Hold;
 use crate::process::life::{Ended, Manners, Stage, live};
-use crate::process::{Order, Role, Spawned};
+use crate::process::{Role, Spawned};
 
 /// How long the log of an ended process may take to be read empty; a stranger that holds the FIFO may write for ever.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
@@ -270,11 +272,17 @@ async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage
         Ok(begun) => begun,
         Err(error) => return drop(myself.cast(UnitMessage::SpawnFailed(error))),
     };
-    let (key, pid) = (spawned.key, spawned.pid);
+    let (key, pid, hold) = (spawned.key, spawned.pid, spawned.hold.clone());
+    if hold != Hold::default() {
+        (args.report)(UnitReport::Unheld(hold.missing));
+    }
     let _ = myself.cast(UnitMessage::Spawned(pid, key, Box::new(running)));
     let ended = live(&args.processes, spawned, manners, stage).await;
     if let Err(error) = args.log.drain(DRAIN_WITHIN).await {
         tracing::warn!(unit = %args.tag.unit, %error, "the last output may be stored late");
+    }
+    if hold.cgroup.is_some() && args.processes.was_oom(key).await {
+        (args.report)(UnitReport::OutOfMemory);
     }
     let _ = myself.cast(UnitMessage::Ended(ended));
 }
@@ -297,9 +305,7 @@ async fn begin<K: Kind>(
             return Err(failed("start: it was stopped while it was being prepared".to_owned()));
         }
     };
-    let (out, err) = (args.out.clone(), args.err.clone());
-    let order = Order { tag: args.tag.clone(), command: prepared.command.clone(), out, err };
-    let spawned = args.processes.spawn(order).await?;
+    let spawned = patience::spawn(args, &prepared.command, &mut stage).await?;
     Ok((adopt_manners(prepared, manners), spawned))
 }
 

@@ -9,6 +9,7 @@
 //! with [`Begin::Attach`] and finds the process in the table. It never decides about restarts and never waits in a handler.
 
 mod actor;
+mod patience;
 mod prepared;
 
 use std::sync::Arc;
@@ -67,6 +68,12 @@ pub enum UnitReport {
         /// Its pid.
         pid: u32,
     },
+    /// It cannot be started yet: this machine is short of something. It is tried again without end.
+    Short(StartError),
+    /// Limits that are not in force, or less than asked for: one line each.
+    Unheld(Vec<String>),
+    /// The kernel killed it because its memory limit was reached; its end is told next.
+    OutOfMemory,
     /// It could not be started.
     SpawnFailed(StartError),
     /// It is ready.

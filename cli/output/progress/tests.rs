@@ -26,6 +26,7 @@ pub(crate) fn unit(name: &str, state: UnitState) -> UnitView {
         adopted: false,
         escaped: Vec::new(),
         degraded: false,
+        warnings: Vec::new(),
     }
 }
 

@@ -15,16 +15,18 @@
 //! |---|---|
 //! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` |
 //! | `logs` | `max_bytes` `segment_bytes` (`max_age` `compress`: not carried out yet) |
-//! | a unit of any kind | `env` `env_file` `needs` `restart` `backoff` `intensity` `period` `unstable` `stable_after` `stop` `critical` `escalate` `port` `description` |
-//! | a service or task | `cmd` or `sh`, `dir` `ports` (`watch` `prepare` `tty`: not carried out yet) |
+//! | a unit of any kind | `env` `env_file` `needs` `restart` `backoff` `intensity` `period` `unstable` `stable_after` `stop` `critical` `escalate` `port` `description` `limits` `nice` |
+//! | a service or task | `cmd` or `sh`, `dir` `ports` `umask` `user` `stdin` (`watch` `prepare` `tty`: not carried out yet) |
 //! | a service | `ready` `alive` |
 //! | a requirement | `preset` `version` `database` `user` `ready.within` |
 //! | a probe | one of `http` `tcp` `exec` `sh` `log`; `port` with `http`; `within` (ready) `every` `timeout` `failures` |
+//! | `limits` | `memory` `cpu` `processes` `open_files` `core` `file_size` |
 //! | a group | `members` `strategy` `intensity` `period` `escalate` |
 //!
 //! `.env` files lie under the `env` table of the same level. Paths are relative to the project's directory.
 
 mod checks;
+mod confine;
 mod diagnostic;
 mod discover;
 mod duration;

@@ -12,7 +12,7 @@ use super::probe::{ProbeReader, Purpose, default_probe, port_number};
 use super::project::name;
 use super::reader::{Reader, table};
 use super::tree::{Entry, Node, Value};
-use super::{environment, needs, program, supervise};
+use super::{confine, environment, needs, program, supervise};
 use crate::spec::{PortWish, Preset, ProbeSpec, RequirementSpec, UnitKind, UnitSpec};
 
 /// Keys of the design that are accepted and not carried out in this build.
@@ -85,6 +85,10 @@ impl UnitReader<'_> {
         let needs = needs::read(self.findings, &mut self.reader);
         self.reader.text(self.findings, "description");
         self.unit_inherit();
+        let mut confines = confine::shared(self.findings, &mut self.reader);
+        if of != Table::Requirements {
+            confine::own(self.findings, &mut self.reader, &mut confines);
+        }
         let kind = match of {
             Table::Requirements => self.requirement().map(UnitKind::Requirement),
             Table::Services => self.program().map(UnitKind::Service),
@@ -99,7 +103,7 @@ impl UnitReader<'_> {
         };
         let at = self.findings.files.position(self.at);
         let shell = if of == Table::Requirements { None } else { self.shell() };
-        let spec = UnitSpec { child, kind: kind?, env, ports, ready, alive, stop_signal, at };
+        let spec = UnitSpec { child, kind: kind?, env, ports, ready, alive, stop_signal, confines, at };
         Some(Draft {
             spec,
             at: self.at.clone(),

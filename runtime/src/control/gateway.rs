@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use envctl_actors::process::reserve::{Reserve, is_exhausted};
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -36,6 +37,9 @@ const IN_FLIGHT_MAX: usize = 64;
 const OUTBOX_MAX: usize = 64;
 /// Pause after `accept` failed for want of descriptors: trying at once again would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Descriptors kept back for clients when there are no others: somebody must be able to ask what is wrong.
+const RESERVED_FDS: usize = 8;
 
 /// A listening control socket. Dropping it ends every connection and removes the socket.
 #[derive(Debug)]
@@ -92,6 +96,7 @@ fn remove_stale(socket: &Path) -> io::Result<()> {
 
 async fn accept(listener: UnixListener, handlers: Arc<Handlers>, stop: CancellationToken, tracker: TaskTracker) {
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut reserve = Reserve::new(RESERVED_FDS);
     loop {
         let Ok(permit) = free.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -100,13 +105,17 @@ async fn accept(listener: UnixListener, handlers: Arc<Handlers>, stop: Cancellat
         };
         match accepted {
             Ok((stream, _)) => {
+                reserve.refill();
                 let (handlers, stop) = (handlers.clone(), stop.child_token());
                 tracker.spawn(async move {
                     serve(stream, handlers, stop).await;
                     drop(permit);
                 });
             }
+            // The next attempt gets the one that is given up; its client goes before the next comes, as a rule.
+            Err(error) if is_exhausted(&error) && reserve.give_one() => {}
             Err(error) => {
+                reserve.refill();
                 tracing::warn!(%error, "a client could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

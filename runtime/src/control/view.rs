@@ -110,6 +110,9 @@ pub struct UnitView {
     /// Whether it is up but less than whole.
     #[serde(default)]
     pub degraded: bool,
+    /// What is less than asked for, one line each: limits that this machine cannot hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A unit's state.

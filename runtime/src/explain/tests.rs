@@ -22,6 +22,7 @@ fn unit(id: &str, needs: &[&str]) -> (Name, UnitSpec) {
         ready: None,
         alive: None,
         stop_signal: 15,
+        confines: crate::spec::Confines::default(),
         at: Position { file: "envctl.toml".into(), line: 3, column: 1 },
     };
     (name(id), spec)

@@ -83,6 +83,8 @@ details! {
     CODE = "code", Public, "exit code";
     SIGNAL = "signal", Public, "number of a signal";
     CORE = "core", Public, "whether a core was dumped";
+    OOM = "oom", Public, "true: the kernel killed it because its memory limit was reached";
+    MEMORY_MAX = "memory_max", Public, "the memory limit in bytes";
     UNKNOWN = "unknown", Public, "why nobody could see how it ended";
     DELAY = "delay_ms", Public, "milliseconds until the next start; 0 is at once";
     RESTART = "restart", Public, "how many restarts the window holds, this one included";
@@ -137,7 +139,7 @@ events! {
     UnitReady = "unit.ready", "The unit reported that it is ready.", [TOOK, PROBE];
     UnitUnready = "unit.unready", "The unit was ready and is no more.", [PROBE, FAILURES, ANSWER];
     UnitProbeFailed = "unit.probe_failed", "A check said no; told when its answer changes.", [PROBE, FAILURES, ANSWER];
-    UnitExited = "unit.exited", "The unit's process ended.", [PID, CODE, SIGNAL, CORE, UNKNOWN];
+    UnitExited = "unit.exited", "The unit's process ended.", [PID, CODE, SIGNAL, CORE, UNKNOWN, OOM, MEMORY_MAX];
     UnitRestarting = "unit.restarting", "The unit will be started again.",
         [DELAY, RESTART, INTENSITY, PERIOD, UNSTABLE, CAUSED_BY, CONTEXT, GROUP];
     UnitStopping = "unit.stopping", "The unit was asked to end.", [SIGNAL, CAUSED_BY, GROUP];
@@ -150,6 +152,7 @@ events! {
     UnitAdopted = "unit.adopted", "The running unit was taken over, with its process as it is.", [PID];
     UnitLost = "unit.lost", "The unit's process ended while neither daemon nor heart lived; how is not known.", [PID];
     UnitEscaped = "unit.escaped", "Processes of the unit could not be ended.", [PIDS];
+    UnitUnheld = "unit.unheld", "A limit of the unit is not in force on this machine, or less than asked for.", [];
     UnitChanged = "unit.changed", "Files the unit watches have changed.", [PATHS, COUNT];
     GroupRestarting = "group.restarting", "A group is restarted together.",
         [GROUP, STRATEGY, UNITS, COUNT, CAUSED_BY, RESTART, INTENSITY, PERIOD, DELAY];

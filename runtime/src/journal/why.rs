@@ -9,8 +9,8 @@ use envctl_supervisors::engine::Cause;
 use jiff::tz::TimeZone;
 
 use self::phrases::{
-    ENDINGS, RESTS, STARTS, TURNS, budget_of, ending_of, failing_of, is_group, is_limit, names, number, state_of, text,
-    turn_of,
+    ENDINGS, RESTS, STARTS, TURNS, budget_of, ending_of, failing_of, is_group, is_limit, is_oom, names, number,
+    state_of, text, turn_of,
 };
 use super::clock::time_of_day;
 use super::events::EventKind as Kind;
@@ -65,12 +65,23 @@ impl Teller<'_> {
                 if !unit.ready && unit.probed {
                     self.tell_probe(&unit.name);
                 }
+                self.tell_confines(unit);
             }
             UnitState::Backoff => self.tell_restart(&unit.name, self.events.len(), "it is started again"),
             UnitState::Failed => self.tell_failure(unit),
             UnitState::Stopping | UnitState::Stopped => self.tell_stop(unit),
             UnitState::Done => self.note(&unit.name, &[Kind::UnitExited, Kind::UnitDone]),
         }
+    }
+
+    /// What keeps it from being started, and limits that are not in force.
+    fn tell_confines(&mut self, unit: &UnitView) {
+        let waiting = unit.cause.as_ref().filter(|_| unit.state == UnitState::Starting);
+        self.lines.extend(waiting.cloned());
+        self.lines.extend(unit.hint.as_ref().filter(|_| waiting.is_some()).map(|hint| format!("hint: {hint}")));
+        self.lines.extend(unit.warnings.iter().cloned());
+        let told = self.last(&unit.name, &[Kind::UnitUnheld], usize::MAX).filter(|_| !unit.warnings.is_empty());
+        self.chain.extend(told);
     }
 
     fn headline(&self, unit: &UnitView) -> String {
@@ -237,6 +248,9 @@ impl Teller<'_> {
                 self.lines.push(format!("because {}{cause}; {last}", whose.unwrap_or_default()));
             }
             (Some(cause), _) if is_group(&cause) => self.lines.push(cause),
+            (Some(_), Some(last)) if ending.is_some_and(|at| is_oom(&self.events[at])) => {
+                self.lines.push(format!("because {last}"));
+            }
             (Some(cause), _) => {
                 let cause = failing_of(&cause).map_or(cause, |failing| format!("it {failing}"));
                 self.lines.push(format!("because {cause}"));

@@ -11,7 +11,7 @@ use envctl_supervisors::reason::StartError;
 use indexmap::IndexMap;
 
 use super::environment::Environment;
-use crate::spec::{Ask, Attributes, MissingAttribute, ProbePort, ProbeSpec, Program, Run, UnitSpec};
+use crate::spec::{Ask, Attributes, Confines, MissingAttribute, ProbePort, ProbeSpec, Program, Run, UnitSpec};
 
 /// The shell of `sh = "…"`.
 const SHELL: &str = "/bin/sh";
@@ -27,6 +27,10 @@ pub struct Surroundings<'a> {
     pub ports: &'a IndexMap<Name, u16>,
     /// What all units offer.
     pub attributes: &'a Attributes,
+    /// What it is confined to.
+    pub confines: &'a Confines,
+    /// Whose rights it has.
+    pub run_as: RunAs,
 }
 
 /// The main process of a service or a task.
@@ -37,8 +41,9 @@ pub fn command(run: &Run, around: Surroundings<'_>) -> Result<Command, StartErro
         args,
         env: around.environment.clone().into_pairs(),
         dir: around.program.dir.clone(),
-        run_as: RunAs::Caller,
-        limits: Limits::default(),
+        run_as: around.run_as,
+        limits: around.confines.limits,
+        stdin: around.confines.stdin.clone(),
     })
 }
 
@@ -71,9 +76,15 @@ fn probe(spec: &ProbeSpec, around: Surroundings<'_>) -> Result<Probe, StartError
             let (port, own) = port_of(port, around.ports)?;
             Probe::Http { port, path: path.clone(), own }
         }
-        Ask::Exec(run) => Probe::Exec(Box::new(command(run, around)?)),
+        Ask::Exec(run) => Probe::Exec(Box::new(asking(command(run, around)?))),
         Ask::Log(pattern) => Probe::Log(pattern.clone()),
     })
+}
+
+/// A probe has its unit's rights and mask; the limits are those of the unit's own processes.
+fn asking(command: Command) -> Command {
+    let limits = Limits { umask: command.limits.umask, ..Limits::default() };
+    Command { limits, stdin: None, ..command }
 }
 
 fn port_of(port: &ProbePort, ports: &IndexMap<Name, u16>) -> Result<(u16, bool), StartError> {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 
-use crate::spec::{ProjectSpec, Run, Sourced, Template, UnitKind, UnitSpec};
+use crate::spec::{Confines, ProjectSpec, Run, Sourced, Template, UnitKind, UnitSpec};
 
 /// Bytes of the digest that are kept: it tells versions of one unit apart, not adversaries.
 const DIGEST_BYTES: usize = 8;
@@ -33,6 +33,10 @@ pub fn fingerprint(project: &ProjectSpec, unit: &UnitSpec) -> String {
         UnitKind::Requirement(requirement) => add(&format!("{requirement:?}")),
     }
     add(&format!("{:?} {:?} {:?} {}", unit.ports, unit.ready, unit.alive, unit.stop_signal));
+    // Left out where nothing is set: units of an older build keep their fingerprints.
+    if unit.confines != Confines::default() {
+        add(&format!("{:?}", unit.confines));
+    }
     hash.finalize().iter().take(DIGEST_BYTES).fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

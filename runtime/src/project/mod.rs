@@ -13,6 +13,7 @@
 pub mod attributes;
 mod budgets;
 pub mod commands;
+mod confines;
 mod ending;
 pub mod environment;
 pub mod fingerprint;

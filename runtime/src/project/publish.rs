@@ -187,7 +187,9 @@ impl Project {
         };
         if let Some(unit) = self.units.get_mut(&report.id) {
             unit.note(report);
-            let facts = Facts { spec: &self.spec, pid: unit.pid, charged: &charged, wanted: &wanted };
+            let oom =
+                unit.oom.then(|| self.spec.units.get(&report.id)).flatten().map(|unit| unit.confines.limits.memory);
+            let facts = Facts { spec: &self.spec, pid: unit.pid, charged: &charged, wanted: &wanted, oom };
             let run = self.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
             self.session.journal.append(&self.key, reports::event(run, report, facts));
         }

@@ -6,6 +6,7 @@ use envctl_supervisors::reason::ExitReason;
 
 use self::about::About;
 use super::budgets::Charged;
+use super::confines::oom_text;
 use crate::control::view::{EventView, ExitView};
 use crate::journal::events::{EventBuilder, EventKind};
 use crate::spec::ProjectSpec;
@@ -24,6 +25,8 @@ pub(super) struct Facts<'a> {
     pub(super) charged: &'a Charged,
     /// For reports about groups: the units that are wanted up.
     pub(super) wanted: &'a [Name],
+    /// For the end of a life that the kernel killed for want of memory: its limit in bytes, if it still has one.
+    pub(super) oom: Option<Option<u64>>,
 }
 
 /// The journal's event for a report.
@@ -129,7 +132,13 @@ fn describe(run: &str, report: &Report, facts: Facts<'_>) -> EventBuilder {
 
 fn exited(run: &str, unit: &Name, reason: &ExitReason, expected: bool, facts: Facts<'_>) -> EventBuilder {
     let how = if expected { "as asked" } else { "by itself" };
-    let event = EventKind::UnitExited.event(run, format!("{unit} ended {how}: {reason}"));
+    let event = match facts.oom {
+        None => EventKind::UnitExited.event(run, format!("{unit} ended {how}: {reason}")),
+        Some(limit) => {
+            let event = EventKind::UnitExited.event(run, format!("{unit} was {}", oom_text(limit))).detail("oom", true);
+            limit.into_iter().fold(event, |event, bytes| event.detail("memory_max", bytes))
+        }
+    };
     let event = with_pid(event, facts);
     match exit_view(reason) {
         ExitView::Code(code) => event.detail("code", code),

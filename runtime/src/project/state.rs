@@ -223,9 +223,13 @@ impl Project {
         let event = match report {
             UnitReport::Spawned { pid } => {
                 (unit.pid, unit.identity, unit.lost) = (Some(pid), Identity::of(pid), false);
+                unit.no_longer_short();
                 self.register(&id, incarnation, pid);
                 Event::Spawned { id, incarnation }
             }
+            UnitReport::Short(error) => return self.short(&id, incarnation, &error),
+            UnitReport::Unheld(lines) => return self.unheld(&id, incarnation, lines),
+            UnitReport::OutOfMemory => return self.out_of_memory(&id),
             UnitReport::SpawnFailed(error) => {
                 unit.actor = None;
                 Event::SpawnFailed { id, incarnation, error }
@@ -410,6 +414,10 @@ impl Project {
         if begin == Begin::Spawn {
             // The pid of the life before is nobody's any more; the new one has none yet.
             (self.units[id].pid, self.units[id].identity) = (None, None);
+            self.units[id].oom = false;
+            if !self.spec.units.get(id).is_some_and(|unit| unit.confines.limits.are_shared()) {
+                self.units[id].warnings.clear();
+            }
             self.units[id].fingerprint = self.spec.units.get(id).map(|unit| fingerprint(&self.spec, unit));
         }
         let actor = super::supervisor::spawn_actor(self, id, incarnation, begin).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use envctl_actors::process::end::Claim;
 use envctl_actors::process::exec::Runner;
 use envctl_actors::process::life::Manners;
-use envctl_actors::process::{Role, RunAs, Scope, Tag};
+use envctl_actors::process::{Limits, Role, RunAs, Scope, Tag};
 use envctl_actors::requirement::actor::{Requirement, RequirementActor};
 use envctl_actors::requirement::{PresetKind, Wanted, base_env};
 use envctl_actors::service::{Service, ServiceActor};
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::attributes::postgres_names;
 use super::commands::{self, Surroundings};
+use super::confines;
 use super::environment::{Environment, path_of};
 use super::memory::{Files, Memory};
 use super::state::{Project, Session};
@@ -30,7 +31,7 @@ use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, 
 use crate::journal::ProjectKey;
 use crate::places::ProjectPlaces;
 use crate::project::environment::Capture;
-use crate::spec::{Preset, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
+use crate::spec::{Preset, Program, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
 use crate::vars::{Patch, ProjectVars, RtVars, WireName, derived};
 
 /// The actor.
@@ -205,23 +206,37 @@ pub(super) async fn spawn_actor(
     let ports = &project.ports.of_unit(id);
     match &spec.kind {
         UnitKind::Requirement(requirement) => {
-            let kind = requirement_kind(project, id, requirement, ports)?;
+            let limits = spec.confines.limits;
+            let kind = Requirement { limits, ..requirement_kind(project, id, requirement, ports)? };
             spawn::<Requirement>(project, RequirementActor::default(), args, kind).await
         }
         UnitKind::Service(program) => {
             let environment = environment(project, id, spec, Some(incarnation), ports)?;
-            let around = Surroundings { program, environment: &environment, ports, attributes: &project.attributes };
+            let around = surroundings(project, spec, program, &environment, ports)?;
             let command = commands::command(&program.run, around)?;
             let kind = Service { command, asked: commands::asked(spec, around)? };
             spawn::<Service>(project, ServiceActor::default(), args, kind).await
         }
         UnitKind::Task(program) => {
             let environment = environment(project, id, spec, Some(incarnation), ports)?;
-            let around = Surroundings { program, environment: &environment, ports, attributes: &project.attributes };
+            let around = surroundings(project, spec, program, &environment, ports)?;
             let kind = Task { command: commands::command(&program.run, around)? };
             spawn::<Task>(project, TaskActor::default(), args, kind).await
         }
     }
+}
+
+/// What the command and the probes of a service or a task are made of.
+fn surroundings<'a>(
+    project: &'a Project,
+    spec: &'a UnitSpec,
+    program: &'a Program,
+    environment: &'a Environment,
+    ports: &'a IndexMap<Name, u16>,
+) -> Result<Surroundings<'a>, StartError> {
+    let run_as = confines::run_as(confines::account_of(&spec.confines)?.as_ref());
+    let (attributes, confines) = (&project.attributes, &spec.confines);
+    Ok(Surroundings { program, environment, ports, attributes, confines, run_as })
 }
 
 /// A unit's environment; the envelope is left out where no life is meant.
@@ -232,7 +247,8 @@ pub(super) fn environment(
     incarnation: Option<Incarnation>,
     ports: &IndexMap<Name, u16>,
 ) -> Result<Environment, StartError> {
-    let derived = derived(&project.spec.name, id, ports, &project.attributes);
+    let mut derived = derived(&project.spec.name, id, ports, &project.attributes);
+    derived.extend(confines::account_of(&spec.confines)?.iter().flat_map(confines::variables));
     let environment = Environment::of_unit(&project.spec, spec, &project.capture, derived, &project.attributes);
     let mut environment = environment.map_err(commands::missing)?;
     if let Some(incarnation) = incarnation {
@@ -339,7 +355,7 @@ fn requirement_kind(
         data_dir,
         run_as: RunAs::Caller,
     };
-    Ok(Requirement { wanted, path })
+    Ok(Requirement { wanted, path, limits: Limits::default() })
 }
 
 /// A requirement starts from an empty environment, but carries the envelope like every child.

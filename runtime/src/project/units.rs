@@ -38,6 +38,10 @@ pub struct Unit {
     pub hint: Option<String>,
     /// Processes that could not be ended.
     pub escaped: Vec<u32>,
+    /// Limits of its present life that are not in force, one line each.
+    pub warnings: Vec<String>,
+    /// Whether the kernel has killed its present life because its memory limit was reached.
+    pub oom: bool,
     /// Whether its life was taken over from a daemon that died.
     pub adopted: bool,
     /// Whether its last life ended while nobody looked after it.
@@ -64,6 +68,8 @@ impl Unit {
             cause: None,
             hint: None,
             escaped: Vec::new(),
+            warnings: Vec::new(),
+            oom: false,
             adopted: false,
             lost: false,
             actor_failures: 0,
@@ -73,6 +79,13 @@ impl Unit {
     /// The actor of this very life.
     pub fn actor_of(&self, incarnation: Incarnation) -> Option<&ActorRef<UnitMessage>> {
         self.actor.as_ref().filter(|(life, _)| *life == incarnation).map(|(_, actor)| actor)
+    }
+
+    /// It runs: what the machine was short of is there.
+    pub fn no_longer_short(&mut self) {
+        if self.cause.as_deref().is_some_and(|cause| cause.starts_with(super::confines::SHORT)) {
+            (self.cause, self.hint) = (None, None);
+        }
     }
 
     /// Takes note of a report: what was true of the state before is not true any more.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use envctl_actors::process::heart::keeper::{DAEMON_READY_FD, DAEMON_SOCKET_FD, DaemonCommand};
+use envctl_actors::process::heart::limits::OpenFiles;
 use envctl_actors::process::heart::run::{End, as_process};
 use envctl_actors::process::heart::stub;
 use envctl_actors::process::sys::child;
@@ -127,6 +128,10 @@ pub fn daemon_main(args: Vec<OsString>) -> ExitCode {
     let heart = child::inherited(DAEMON_SOCKET_FD).map(UnixStream::from);
     let ready = child::inherited(DAEMON_READY_FD).map(fs::File::from);
     let Some(heart) = heart else { return told("the daemon is started by heart") };
+    // Logs, clients and databases; it starts no process that could inherit this.
+    if let Err(error) = OpenFiles::raise() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let served = match (runtime, inner.places()) {
         (Ok(runtime), Ok(places)) => runtime.block_on(serve(inner, places, heart, ready)),
@@ -181,10 +186,14 @@ async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs
     Ok(EXIT_FAILED)
 }
 
-/// Whoever typed the first command leaves no trace on what runs for days: mask, niceness and limits are the machine's.
+/// Whoever typed the first command leaves no trace on what runs for days: mask, niceness, limits and how soon the kernel
+/// kills it when memory is short are the machine's.
 fn forget_caller() {
     umask(Mode::from_bits_truncate(0o022));
     child::reset_nice();
+    // proc_pid_oom_score_adj(5); where it was set by root, only root can take it back, and it stays.
+    let score = fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj");
+    let _ = score.and_then(|mut file| file.write_all(b"0"));
     for (resource, soft, hard) in machine_limits() {
         if let Err(error) = child::set_limit(resource, soft, hard) {
             tracing::debug!(resource, %error, "a limit stays as it is");
@@ -194,13 +203,15 @@ fn forget_caller() {
 
 /// The limits of process 1 (proc_pid_limits(5)), which are those of a fresh login.
 fn machine_limits() -> Vec<(u32, u64, u64)> {
-    const NAMES: [(&str, u32); 6] = [
+    const NAMES: [(&str, u32); 8] = [
         ("Max cpu time", nix::libc::RLIMIT_CPU),
         ("Max file size", nix::libc::RLIMIT_FSIZE),
         ("Max data size", nix::libc::RLIMIT_DATA),
         ("Max stack size", nix::libc::RLIMIT_STACK),
         ("Max address space", nix::libc::RLIMIT_AS),
         ("Max open files", nix::libc::RLIMIT_NOFILE),
+        ("Max core file size", nix::libc::RLIMIT_CORE),
+        ("Max processes", nix::libc::RLIMIT_NPROC),
     ];
     let text = fs::read_to_string("/proc/1/limits").unwrap_or_default();
     let value = |text: &str| if text == "unlimited" { Some(u64::MAX) } else { text.parse().ok() };

@@ -68,6 +68,7 @@ async fn probing(purpose: Purpose, answers: &str) -> Probing {
         dir: "/".into(),
         run_as: Default::default(),
         limits: Default::default(),
+        stdin: None,
     };
     let args = ProbeArgs {
         probe: Probe::Exec(Box::new(command)),

@@ -320,6 +320,7 @@ async fn exec(answer: Result<ExecOutcome, String>) -> Result<(), ProbeFailure> {
         dir: "/".into(),
         run_as: Default::default(),
         limits: Default::default(),
+        stdin: None,
     };
     check(&Probe::Exec(Box::new(command)), &Target::default(), &Told(answer), LONG).await
 }
@@ -356,6 +357,7 @@ async fn a_runner_that_never_answers_does_not_hang_the_probe() {
         dir: "/".into(),
         run_as: Default::default(),
         limits: Default::default(),
+        stdin: None,
     };
     let probe = Probe::Exec(Box::new(command));
     let started = Instant::now();

@@ -5,13 +5,16 @@ use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::wire::{Adoption, FromHeart, Held, Key, Order, StubOrder};
+use super::limits::{Arranged, OpenFiles, arrange};
+use super::wire::{Adoption, FromHeart, Held, Hold, Key, Order, StubOrder};
 use super::{stranger, stub};
+use crate::process::cgroup::{Cgroup, Cgroups};
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
 
@@ -26,6 +29,9 @@ const ENVELOPE: &[u8] = b"ENVCTL_RT_VARS=";
 pub struct Children {
     stub: Option<PathBuf>,
     held: BTreeMap<Key, Child>,
+    cgroups: Cgroups,
+    /// Heart's own limit, where it has raised it.
+    open_files: Option<OpenFiles>,
 }
 
 /// One process.
@@ -41,6 +47,8 @@ struct Child {
     forsaken: bool,
     /// When it started, if an earlier heart has started it: then it is no child of ours, and never reaped by us.
     adopted: Option<u64>,
+    /// What holds it within its limits.
+    hold: Option<Hold>,
     /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
     _fifos: [OwnedFd; 2],
 }
@@ -57,14 +65,33 @@ pub struct Failure {
 impl Children {
     /// Holds nothing yet. `stub`: the program whose `exec-stub` subcommand serves orders that need one.
     pub fn new(stub: Option<PathBuf>) -> Self {
-        Self { stub, held: BTreeMap::new() }
+        Self { stub, held: BTreeMap::new(), cgroups: Cgroups::default(), open_files: None }
+    }
+
+    /// Raises our own limit of open files; units still get the one there was. Only for a process of one thread.
+    pub fn raise_open_files(&mut self) -> io::Result<()> {
+        self.open_files = Some(OpenFiles::raise()?);
+        Ok(())
+    }
+
+    /// Removes the cgroups that are left: the end of the session.
+    pub fn finish(&mut self) {
+        self.cgroups.finish();
+    }
+
+    /// Removes cgroups whose last process has gone by now.
+    pub fn tidy(&mut self) {
+        self.cgroups.tidy();
     }
 
     /// Starts a process. The answer goes to the daemon; on success [`Children::pidfd`] is to be watched.
     pub fn spawn(&mut self, order: Order) -> FromHeart {
         let key = order.key;
         match self.try_spawn(order) {
-            Ok(pid) => FromHeart::Spawned { key, pid },
+            Ok(pid) => {
+                let hold = self.held.get(&key).and_then(|child| child.hold.clone());
+                FromHeart::Spawned { key, pid, hold }
+            }
             Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
         }
     }
@@ -74,7 +101,7 @@ impl Children {
     pub fn adopt(&mut self, order: Adoption) -> FromHeart {
         let (key, pid) = (order.key, order.pid);
         match self.try_adopt(order) {
-            Ok(()) => FromHeart::Spawned { key, pid },
+            Ok(()) => FromHeart::Spawned { key, pid, hold: None },
             Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
         }
     }
@@ -92,10 +119,17 @@ impl Children {
             Some(start_time) => Some(stranger::exit(child.pidfd.as_fd(), child.pid, start_time)),
         };
         let Some(status) = child.exit else { return Ok(None) };
+        // All of a cgroup is killed together (`memory.oom.group`), so a kill in it was also the main process's, if that was
+        // killed at all.
+        let oom = status == WaitStatus::Signal(nix::libc::SIGKILL, false)
+            && child.cgroup().is_some_and(|cgroup| cgroup.is_oom());
+        if let Some(hold) = &mut child.hold {
+            hold.oom = oom;
+        }
         if child.forsaken {
             self.acknowledge(key);
         }
-        Ok(Some(FromHeart::Exited { key, status }))
+        Ok(Some(FromHeart::Exited { key, status, oom }))
     }
 
     /// Whether a process has ended, but not for us: a debugger has it still.
@@ -108,6 +142,13 @@ impl Children {
         let Some(child) = self.held.get(&key) else { return };
         if group && signal == nix::libc::SIGKILL && child.exit.is_some() {
             self.kill_orphans(child);
+        }
+        if group
+            && signal == nix::libc::SIGKILL
+            && let Some(cgroup) = child.cgroup()
+        {
+            // Whatever left group and session is still in it; the signal below remains for kernels before 5.14.
+            let _ = cgroup.kill();
         }
         let sent = if group { child.signal_group(signal) } else { child::pidfd_signal(child.pidfd.as_fd(), signal) };
         if let Err(error) =
@@ -147,14 +188,17 @@ impl Children {
         {
             tracing::warn!(tag = child.tag, %error, "a process could not be reaped");
         }
-        self.held.remove(&key);
+        if let Some(cgroup) = self.held.remove(&key).and_then(|child| child.cgroup()) {
+            self.cgroups.remove(cgroup);
+        }
     }
 
     /// What is held, for a daemon's greeting.
     pub fn list(&self) -> Vec<Held> {
         let held = |(key, child): (&Key, &Child)| {
-            let Child { tag, pid, exit, adopted, .. } = child;
-            Held { key: *key, tag: tag.clone(), pid: *pid, exit: *exit, adopted: *adopted }
+            let Child { tag, pid, exit, adopted, hold, .. } = child;
+            let (tag, hold) = (tag.clone(), hold.clone());
+            Held { key: *key, tag, pid: *pid, exit: *exit, adopted: *adopted, hold }
         };
         self.held.iter().map(held).collect()
     }
@@ -173,10 +217,15 @@ impl Children {
     pub fn kill_all(&mut self) {
         for (_, child) in std::mem::take(&mut self.held) {
             let _ = child.signal_group(nix::libc::SIGKILL);
+            if let Some(cgroup) = child.cgroup() {
+                let _ = cgroup.kill();
+            }
             if child.adopted.is_none() {
                 let _ = child::reap_blocking(child.pid);
             }
+            child.cgroup().into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
         }
+        self.finish();
     }
 
     fn try_adopt(&mut self, order: Adoption) -> Result<(), Failure> {
@@ -184,8 +233,10 @@ impl Children {
         let pidfd = stranger::open(pid, start_time)?;
         let fifos = [open_fifo(&out)?, open_fifo(&err)?];
         let envelope = stranger::variable(pid, ENVELOPE);
-        let adopted = Some(start_time);
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted, _fifos: fifos });
+        // Its cgroup, if it had one, is not known any more: what is in it belongs by the other proofs.
+        let (adopted, hold) = (Some(start_time), None);
+        let child = Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted, hold, _fifos: fifos };
+        self.held.insert(key, child);
         Ok(())
     }
 
@@ -193,9 +244,27 @@ impl Children {
         let (tag, key) = (order.tag.clone(), order.key);
         let envelope = order.env.iter().find(|entry| entry.starts_with(ENVELOPE)).map(|entry| entry.to_vec());
         let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
-        let pid = match &order.stub {
-            None => child::spawn(&plan(&order)?)?,
-            Some(wanted) => self.spawn_stub(&order, wanted)?,
+        let Arranged { stub, cgroup, hold } = arrange(&order, &mut self.cgroups);
+        let started = self.start(&order, stub.as_ref());
+        let (pid, pidfd) = started.inspect_err(|_| {
+            cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
+        })?;
+        let child = Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted: None, hold, _fifos: fifos };
+        self.held.insert(key, child);
+        Ok(pid)
+    }
+
+    /// Starts it, with what the stub has to do if anything, and opens its descriptor.
+    fn start(&self, order: &Order, stub: Option<&StubOrder>) -> Result<(u32, OwnedFd), Failure> {
+        // Open until the child has its copy.
+        let stdin = order.stdin.as_deref().map(|path| open_stdin(path)).transpose()?;
+        let mut spawn = plan(order)?;
+        if let Some(stdin) = &stdin {
+            spawn.files[0] = ChildFile::Copy { fd: 0, from: stdin.as_raw_fd() };
+        }
+        let pid = match stub {
+            None => self.spawn_as_unit(&spawn)?,
+            Some(wanted) => self.spawn_stub(order, wanted, spawn)?,
         };
         // The child is ours and unreaped, so its number cannot have been taken by another. One that cannot be watched must
         // not live on unseen.
@@ -203,29 +272,33 @@ impl Children {
             let _ = child::signal_group(pid, nix::libc::SIGKILL);
             let _ = child::reap_blocking(pid);
         })?;
-        let adopted = None;
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted, _fifos: fifos });
-        Ok(pid)
+        Ok((pid, pidfd))
     }
 
-    fn spawn_stub(&self, order: &Order, wanted: &StubOrder) -> Result<u32, Failure> {
+    fn spawn_as_unit(&self, spawn: &Spawn) -> io::Result<u32> {
+        match &self.open_files {
+            Some(open_files) => open_files.as_unit(|| child::spawn(spawn)),
+            None => child::spawn(spawn),
+        }
+    }
+
+    fn spawn_stub(&self, order: &Order, wanted: &StubOrder, mut spawn: Spawn) -> Result<u32, Failure> {
         let program = self.stub.as_deref().ok_or_else(|| Failure {
             errno: nix::libc::ENOSYS,
-            step: Some("finding the exec stub: this session has none".to_owned()),
+            step: Some("find the exec stub: this session has none".to_owned()),
         })?;
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-        let mut spawn = plan(order)?;
         spawn.argv = stub_argv(program, wanted, order)?;
         spawn.program = child::c_string(program.as_os_str())?;
         spawn.files.push(ChildFile::Copy { fd: stub::ERROR_FD, from: write.as_raw_fd() });
-        let pid = child::spawn(&spawn)?;
+        let pid = self.spawn_as_unit(&spawn)?;
         drop(write);
         match told_by_stub(read) {
             None => Ok(pid),
             Some((errno, step)) => {
                 let _ = child::signal_group(pid, nix::libc::SIGKILL);
                 let _ = child::reap_blocking(pid);
-                Err(Failure { errno, step: (step != "exec").then_some(step) })
+                Err(Failure { errno, step: (step != stub::EXEC).then_some(step) })
             }
         }
     }
@@ -240,6 +313,10 @@ impl Child {
             None => child::signal_group(self.pid, signal),
             Some(start_time) => stranger::signal_group(self.pidfd.as_fd(), self.pid, start_time, signal),
         }
+    }
+
+    fn cgroup(&self) -> Option<Cgroup> {
+        self.hold.as_ref()?.cgroup.as_deref().map(Cgroup::in_dir)
     }
 }
 
@@ -264,6 +341,19 @@ fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {
         errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL),
         step: Some(format!("open {}", path.display())),
     })
+}
+
+/// Standard input: a regular file, so that opening it cannot wait for anybody, in heart least of all.
+fn open_stdin(path: &[u8]) -> Result<OwnedFd, Failure> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let failure = |errno| Failure { errno, step: Some(format!("open its standard input {}", path.display())) };
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let file = file.map_err(|error| failure(error.raw_os_error().unwrap_or(nix::libc::EINVAL)))?;
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(file.into()),
+        _ => Err(failure(nix::libc::EINVAL)),
+    }
 }
 
 fn plan(order: &Order) -> io::Result<Spawn> {
@@ -297,7 +387,7 @@ fn stub_argv(program: &Path, wanted: &StubOrder, order: &Order) -> io::Result<Ve
 fn told_by_stub(read: OwnedFd) -> Option<(i32, String)> {
     let mut wait = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
     if poll(&mut wait, PollTimeout::from(STUB_MAX_MS)) == Ok(0) {
-        return Some((nix::libc::ETIMEDOUT, "waiting for the exec stub".to_owned()));
+        return Some((nix::libc::ETIMEDOUT, "become its program in time: the exec stub hangs".to_owned()));
     }
     let mut text = String::new();
     std::fs::File::from(read).read_to_string(&mut text).ok()?;

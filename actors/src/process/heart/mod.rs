@@ -14,6 +14,7 @@
 
 pub mod children;
 pub mod keeper;
+pub mod limits;
 pub mod run;
 mod stranger;
 pub mod stub;

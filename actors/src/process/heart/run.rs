@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::children::{Children, own_children};
 use super::keeper::{DaemonCommand, Keeper, Next};
 use super::wire::{Connection, FromHeart, Key, ToHeart, VERSION};
+use crate::process::reserve::Reserve;
 use crate::process::sys::child;
 
 const TOKEN_CONNECTION: u64 = 0;
@@ -32,6 +33,8 @@ const REVIVE_PAUSE_MS: u16 = 100;
 
 /// How often what ended under a debugger is looked at, in milliseconds: nothing else tells that the debugger has let go.
 const TRACED_LOOK_MS: u16 = 100;
+/// Descriptors kept back for starting a daemon when there are no others: a socket pair, a copy, a pidfd, and its log.
+const REVIVE_FDS: usize = 8;
 
 /// How heart ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +67,7 @@ struct Heart {
 struct Process {
     signals: SignalFd,
     keeper: Keeper,
+    reserve: Reserve,
 }
 
 /// Runs heart as this process, until the daemon ends on purpose or dies too often.
@@ -75,10 +79,17 @@ pub fn as_process(command: DaemonCommand) -> io::Result<End> {
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let stub = Some(command.program.clone());
-    let mut heart = Heart::new(Children::new(stub), Some(Process { signals, keeper: Keeper::new(command) }))?;
+    let mut children = Children::new(stub);
+    if let Err(error) = children.raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let process = Process { signals, keeper: Keeper::new(command), reserve: Reserve::new(REVIVE_FDS) };
+    let mut heart = Heart::new(children, Some(process))?;
     heart.watch_signals()?;
     heart.start_daemon()?;
-    heart.run()
+    let end = heart.run();
+    heart.children.finish();
+    end
 }
 
 /// Runs heart as a thread of an embedding program; it ends, and kills what it holds, when the returned stream is dropped.
@@ -226,6 +237,7 @@ impl Heart {
                 let _ = child::reap(pid);
             }
         }
+        self.children.tidy();
     }
 
     fn on_daemon(&mut self) -> io::Result<Flow> {
@@ -253,9 +265,15 @@ impl Heart {
 
     /// Starts the daemon again; a machine out of memory or descriptors gets a little time.
     fn revive(&mut self) -> io::Result<Flow> {
+        if let Some(process) = &mut self.process {
+            process.reserve.give_all();
+        }
         for _ in 0..REVIVE_TRIES_MAX {
             match self.start_daemon() {
-                Ok(()) => return Ok(Flow::Go),
+                Ok(()) => {
+                    self.process.iter_mut().for_each(|process| process.reserve.refill());
+                    return Ok(Flow::Go);
+                }
                 Err(error) => tracing::error!(%error, "the daemon cannot be started"),
             }
             // Nothing to poll: only the pause is wanted, in the one place where heart may not go on.

@@ -63,6 +63,51 @@ pub struct Order {
     pub err: ByteBuf,
     /// What posix_spawn cannot do, done by the exec stub in the child.
     pub stub: Option<StubOrder>,
+    /// Limits of all its processes together.
+    #[serde(default)]
+    pub limits: Option<LimitsOrder>,
+    /// A regular file for standard input.
+    #[serde(default)]
+    pub stdin: Option<ByteBuf>,
+}
+
+/// Limits of all processes of a life together, as far as this machine can hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LimitsOrder {
+    /// Bytes of memory.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// Thousandths of one processor.
+    #[serde(default)]
+    pub cpu_milli: Option<u64>,
+    /// Processes and threads.
+    #[serde(default)]
+    pub processes: Option<u64>,
+}
+
+/// What holds a process within its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hold {
+    /// The directory of its cgroup, if it has one.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// Limits that are not in force, or less than asked for: one line each.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// Whether the kernel killed it because its memory limit was reached.
+    #[serde(default)]
+    pub oom: bool,
+}
+
+/// A limit of one process, soft and hard (setrlimit(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_…`.
+    pub resource: u32,
+    /// The value; the largest number is no limit.
+    pub value: u64,
+    /// How the user calls it, as in `limits.open_files`.
+    pub name: String,
 }
 
 /// A process to take over. Answered like an order: `Spawned`, or `SpawnFailed` with `ESRCH` if it is gone.
@@ -94,6 +139,18 @@ pub struct StubOrder {
     /// Uid and gid to become.
     #[serde(default)]
     pub account: Option<(u32, u32)>,
+    /// Uid and gid to become with their groups, keeping nothing of ours.
+    #[serde(default)]
+    pub user: Option<(u32, u32)>,
+    /// Niceness.
+    #[serde(default)]
+    pub nice: Option<i32>,
+    /// Limits of each process.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
+    /// The directory of the cgroup to join.
+    #[serde(default)]
+    pub cgroup: Option<String>,
 }
 
 /// What heart says.
@@ -114,6 +171,9 @@ pub enum FromHeart {
         key: Key,
         /// Its process, leader of a session of that number.
         pid: u32,
+        /// What holds it within its limits; `None` if it has none, or heart is of a build that knows of none.
+        #[serde(default)]
+        hold: Option<Hold>,
     },
     /// Not started; nothing is left of it.
     SpawnFailed {
@@ -130,6 +190,9 @@ pub enum FromHeart {
         key: Key,
         /// How.
         status: WaitStatus,
+        /// Whether the kernel killed it because its memory limit was reached.
+        #[serde(default)]
+        oom: bool,
     },
 }
 
@@ -147,6 +210,9 @@ pub struct Held {
     /// When it started, if it is no child of this heart: its number is not kept for it.
     #[serde(default)]
     pub adopted: Option<u64>,
+    /// What holds it within its limits.
+    #[serde(default)]
+    pub hold: Option<Hold>,
 }
 
 /// A frame that makes no sense.
@@ -294,6 +360,27 @@ mod tests {
             assert_eq!(inbox.take::<ToHeart>().unwrap(), Some(message.clone()));
             assert_eq!(inbox.take::<ToHeart>().unwrap(), None);
         }
+    }
+
+    #[test]
+    fn what_an_older_daemon_or_heart_does_not_know_is_not_there() {
+        #[derive(Serialize)]
+        enum Older {
+            Spawned { key: Key, pid: u32 },
+            Exited { key: Key, status: WaitStatus },
+        }
+        let read = |older: &Older| {
+            let mut inbox = Inbox::default();
+            inbox.feed(&encode(older).unwrap());
+            inbox.take::<FromHeart>().unwrap().unwrap()
+        };
+        assert_eq!(read(&Older::Spawned { key: 1, pid: 2 }), FromHeart::Spawned { key: 1, pid: 2, hold: None });
+        let status = WaitStatus::Code(0);
+        assert_eq!(read(&Older::Exited { key: 1, status }), FromHeart::Exited { key: 1, status, oom: false });
+        let newer = StubOrder { nice: Some(5), user: Some((33, 33)), ..StubOrder::default() };
+        let text = serde_json::to_string(&newer).unwrap();
+        assert_eq!(serde_json::from_str::<StubOrder>(&text).unwrap(), newer);
+        assert_eq!(serde_json::from_str::<StubOrder>("{}").unwrap(), StubOrder::default());
     }
 
     #[test]

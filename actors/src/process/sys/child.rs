@@ -192,6 +192,29 @@ pub fn become_account(uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// An extended attribute of a file, if it has one of at most 256 bytes (getxattr(2)).
+pub fn attribute(path: &std::path::Path, name: &str) -> Option<Vec<u8>> {
+    let (path, name) = (c_string(path.as_os_str()).ok()?, CString::new(name).ok()?);
+    let mut value = vec![0_u8; 256];
+    // SAFETY: two NUL-terminated strings and a buffer of the length given, all alive until the call returns.
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
+}
+
+/// Sets this process's nice value (setpriority(2)); below the present one only root may.
+pub fn set_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    cvt(i64::from(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })).map(drop)
+}
+
+/// Sets a limit of this process, soft and hard (setrlimit(2)).
+pub fn set_hard_limit(resource: u32, value: u64) -> io::Result<()> {
+    let wanted = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: the struct lives until the call returns; the kernel checks the resource number.
+    cvt(i64::from(unsafe { libc::setrlimit(resource, &wanted) })).map(drop)
+}
+
 /// Sets this process's nice value to 0 where that is allowed.
 pub fn reset_nice() {
     // SAFETY: no pointers. Failing is normal for an unprivileged caller that was niced.

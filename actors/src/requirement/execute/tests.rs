@@ -31,7 +31,7 @@ fn spawn(command: &Command, out: Stdio) -> io::Result<Child> {
         RunAs::MappedUser { uid, gid } => {
             ["unshare", "--user", &format!("--map-user={uid}"), &format!("--map-group={gid}")].map(String::from).into()
         }
-        RunAs::Account { uid, gid } => {
+        RunAs::Account { uid, gid } | RunAs::User { uid, gid } => {
             ["setpriv", &format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups"].map(String::from).into()
         }
     };

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::{Diagnostics, Loaded, Severity, Source, discover, load};
 
+mod confines;
 mod env_files;
 mod groups;
 mod hints;

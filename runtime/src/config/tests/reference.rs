@@ -9,7 +9,7 @@ const PAGE: &str = include_str!("../../../../docs/reference/config.md");
 const UNKNOWN: &str = "zzzzzzzzzzzz";
 
 /// Each table the reader knows: the headings it is described under, and a file whose only unknown key is in that table.
-const TABLES: [(&[&str], &str); 15] = [
+const TABLES: [(&[&str], &str); 16] = [
     (&["Top of the file"], "zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Logs"], "logs.zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Every unit", "Services and tasks"], "[services.a]\ncmd = 'a'\nzzzzzzzzzzzz = 1"),
@@ -18,6 +18,7 @@ const TABLES: [(&[&str], &str); 15] = [
     (&["Requirements", "Probes"], "[requirements.redis]\nready.zzzzzzzzzzzz = 1"),
     (&["Backoff"], "[services.a]\ncmd = 'a'\nbackoff.zzzzzzzzzzzz = 1"),
     (&["Stop"], "[services.a]\ncmd = 'a'\nstop.zzzzzzzzzzzz = 1"),
+    (&["Limits"], "[services.a]\ncmd = 'a'\nlimits.zzzzzzzzzzzz = 1"),
     (&["Needs"], "[services.a]\ncmd = 'a'\nneeds.b.zzzzzzzzzzzz = 1\n[services.b]\ncmd = 'b'"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nready = { tcp = true, zzzzzzzzzzzz = 1 }"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nalive = { tcp = true, zzzzzzzzzzzz = 1 }"),

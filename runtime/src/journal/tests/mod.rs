@@ -73,6 +73,7 @@ fn unit(name: &str, state: UnitState) -> UnitView {
         adopted: false,
         escaped: Vec::new(),
         degraded: false,
+        warnings: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use envctl_supervisors::reason::signal_name;
 use serde_json::Value;
 
 use super::Kind;
+use crate::config::format_size;
 use crate::control::view::{EventView, UnitState, UnitView};
 
 /// The events that say what a unit is doing; the others only add to them.
@@ -51,6 +52,10 @@ pub(super) fn state_of(unit: &UnitView) -> String {
 
 /// How a life ended, to stand after "after".
 pub(super) fn ending_of(event: &EventView) -> String {
+    if is_oom(event) {
+        let limit = number(event, "memory_max").map(|bytes| format!(" (limit {})", format_size(bytes)));
+        return format!("it was killed by the kernel: out of memory{}", limit.unwrap_or_default());
+    }
     if let Some(signal) = number(event, "signal").and_then(|signal| i32::try_from(signal).ok()) {
         let core = if event.details.get("core") == Some(&Value::Bool(true)) { " (core dumped)" } else { "" };
         return format!("it was ended by {}{core}", signal_name(signal));
@@ -61,6 +66,11 @@ pub(super) fn ending_of(event: &EventView) -> String {
         (None, None, Some(cause)) => cause.clone(),
         (None, None, None) => event.message.clone(),
     }
+}
+
+/// Whether a life was ended by the kernel because its memory limit was reached.
+pub(super) fn is_oom(event: &EventView) -> bool {
+    event.details.get("oom") == Some(&Value::Bool(true))
 }
 
 /// `first restart is immediate (restart 1 of 5 in 30 s)`.

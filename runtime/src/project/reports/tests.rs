@@ -32,7 +32,7 @@ fn told(id: &str, what: What, cause: Option<Cause>) -> EventView {
     let (spec, wanted) = (project(), ["a", "b"].map(name));
     let group = spec.group_of(&report.id).map(|group| group.id.clone());
     let charged = Charged { group, used: 2, after_giving_up: false };
-    event("run-1", &report, Facts { spec: &spec, pid: Some(7), charged: &charged, wanted: &wanted })
+    event("run-1", &report, Facts { spec: &spec, pid: Some(7), charged: &charged, wanted: &wanted, oom: None })
 }
 
 fn details(event: &EventView) -> serde_json::Value {
@@ -131,4 +131,16 @@ fn a_project_that_ends_names_who_was_given_up_and_the_group_that_said_so() {
 #[test]
 fn a_start_that_finds_nothing_to_run_is_told() {
     assert_eq!(told("api", What::Ignored, None).event, "unit.ignored");
+}
+
+#[test]
+fn b09_an_end_for_want_of_memory_says_so_with_its_limit() {
+    let what = What::Exited { reason: ExitReason::Signal { number: 9, core: false }, expected: false };
+    let report = Report { id: name("api"), incarnation: Some(Incarnation(3)), what, cause: None };
+    let (spec, charged) = (project(), Charged { group: None, used: 0, after_giving_up: false });
+    let facts = Facts { spec: &spec, pid: Some(7), charged: &charged, wanted: &[], oom: Some(Some(512 << 20)) };
+    let event = event("run-1", &report, facts);
+    assert_eq!(event.message, "api was killed by the kernel: out of memory (limit 512MiB)");
+    let told = json!({ "pid": 7, "signal": 9, "core": false, "oom": true, "memory_max": 512 << 20 });
+    assert_eq!(details(&event), told);
 }

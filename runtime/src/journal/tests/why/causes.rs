@@ -267,3 +267,32 @@ fn a_unit_that_went_down_with_the_whole_project_tells_who_was_given_up() {
     ];
     story.check(&unit("api", UnitState::Failed), &lines);
 }
+
+#[test]
+fn b09_a_life_that_the_kernel_killed_for_its_memory_is_told_apart() {
+    let text = "it was killed by the kernel: out of memory (limit 512MiB)";
+    let killed = [("signal", json!(9)), ("core", json!(false)), ("oom", json!(true)), ("memory_max", json!(512 << 20))];
+    let mut story = Story::default();
+    story.start("api", 1);
+    story.tell(EventKind::UnitExited, "api", 1, &killed);
+    story.restart("api", 1, 1, 0);
+    let told = why(&story.0, &unit("api", UnitState::Backoff));
+    assert!(told.lines.iter().any(|line| line.contains(text)), "{:#?}", told.lines);
+    let mut story = Story::default();
+    story.start("api", 1);
+    story.tell(EventKind::UnitExited, "api", 1, &killed);
+    story.tell(EventKind::UnitFailed, "api", 1, &[]).cause = Some("it was ended by SIGKILL".to_owned());
+    let told = why(&story.0, &unit("api", UnitState::Failed));
+    assert!(told.lines.contains(&format!("because {text}")), "{:#?}", told.lines);
+}
+
+#[test]
+fn a_limit_that_is_not_in_force_is_told_with_the_unit() {
+    let mut story = Story::default();
+    story.tell(EventKind::UnitUnheld, "api", 1, &[]);
+    story.start("api", 1);
+    let line = "limits.cpu is not in force: no cgroup v2 delegation".to_owned();
+    let told = why(&story.0, &UnitView { warnings: vec![line.clone()], ..unit("api", UnitState::Ready) });
+    assert!(told.lines.contains(&line), "{:#?}", told.lines);
+    assert!(told.chain.iter().any(|event| event.event == "unit.unheld"), "{:#?}", told.chain);
+}
