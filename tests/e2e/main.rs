@@ -22,6 +22,8 @@ mod reload;
 mod requirements;
 mod shop;
 mod singleton;
+mod stop;
 mod takeover;
 mod trust;
 mod wire;
+mod world;

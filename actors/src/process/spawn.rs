@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use serde_bytes::ByteBuf;
 
 use super::command::{Command, RunAs};
-use super::heart::wire::{Key, Order, StubOrder};
+use super::heart::wire::{Ending, Key, Order, StubOrder};
 
 /// Where a shell looks when `PATH` is not set at all (execvp(3)).
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -33,6 +33,7 @@ pub fn order(key: Key, tag: String, command: &Command, out: &Path, err: &Path) -
         out: text(out.as_os_str()),
         err: text(err.as_os_str()),
         stub: stub(command),
+        ending: Ending::default(),
     })
 }
 

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use super::command::Command;
 use super::end::{Batch, Proof};
-use super::heart::wire::{FromHeart, Held, Inbox, Key, ToHeart, VERSION, encode};
+use super::heart::wire::{Ending, FromHeart, Held, Inbox, Key, ToHeart, VERSION, encode};
 use super::identity::Identity;
 use super::spawn;
 use super::sys::child::WaitStatus;
@@ -69,6 +69,8 @@ pub struct Order {
     pub out: PathBuf,
     /// FIFO for standard error.
     pub err: PathBuf,
+    /// How it ends where no daemon asks it to.
+    pub ending: Ending,
 }
 
 /// A started process.
@@ -82,13 +84,15 @@ pub struct Spawned {
     pub exit: oneshot::Receiver<ExitReason>,
 }
 
-/// Who a signal is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who a signal is for, from the narrowest to the widest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// The main process.
     Main,
     /// Its whole process group.
     Group,
+    /// Everything that belongs. The table itself reaches the group only; who belongs beside it is found by a scan.
+    All,
 }
 
 /// The table as others use it. Cheap to clone.
@@ -315,7 +319,7 @@ impl Actor for TableActor {
             Message::Spawn(order, reply) => state.spawn(*order, reply),
             Message::Attach(tag, reply) => drop(reply.send(state.attach(&tag))),
             Message::Signal(key, signal, scope) => {
-                state.order(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
+                state.order(&ToHeart::Signal { key, signal, group: scope != Scope::Main });
             }
             Message::Release(key) => state.release(key),
             Message::Discard(key) => state.discard(key),
@@ -349,9 +353,10 @@ impl State {
     fn spawn(&mut self, order: Order, reply: RpcReplyPort<Result<Spawned, StartError>>) {
         let key = self.next_key;
         self.next_key += 1;
-        let Order { tag, command, out, err } = order;
+        let Order { tag, command, out, err, ending } = order;
         match spawn::order(key, tag.to_string(), &command, &out, &err) {
-            Ok(order) => {
+            Ok(mut order) => {
+                order.ending = ending;
                 self.starting.insert(key, Starting { tag, command, reply });
                 if let Err(message) = self.send(&ToHeart::Spawn(Box::new(order)))
                     && let Some(starting) = self.starting.remove(&key)

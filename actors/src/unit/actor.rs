@@ -298,9 +298,11 @@ async fn begin<K: Kind>(
         }
     };
     let (out, err) = (args.out.clone(), args.err.clone());
-    let order = Order { tag: args.tag.clone(), command: prepared.command.clone(), out, err };
+    let (tag, command) = (args.tag.clone(), prepared.command.clone());
+    let running = adopt_manners(prepared, manners);
+    let order = Order { tag, command, out, err, ending: manners.plan.for_heart() };
     let spawned = args.processes.spawn(order).await?;
-    Ok((adopt_manners(prepared, manners), spawned))
+    Ok((running, spawned))
 }
 
 /// Finds a process that runs already. Once it is found nothing can fail: without its preparation it only goes unasked.
@@ -320,7 +322,8 @@ async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> 
 }
 
 fn adopt_manners(prepared: Prepared, manners: &mut Manners) -> Running {
-    manners.scope = prepared.scope;
-    manners.signal = prepared.stop_signal.unwrap_or(manners.signal);
+    if let Some((signal, scope)) = prepared.stop {
+        manners.plan = manners.plan.clone().with_signal(signal, scope);
+    }
     Running { asked: prepared.asked, after_ready: prepared.after_ready }
 }

@@ -48,6 +48,9 @@ pub struct Memory {
     /// Why it ends by itself, if it does.
     #[serde(default)]
     pub failure: Option<Failure>,
+    /// Whether its units end with the daemon.
+    #[serde(default)]
+    pub end_with_daemon: bool,
 }
 
 /// Why a run ends, or has ended, by itself.
@@ -111,8 +114,21 @@ impl Memory {
         let Files { file, user_config } = of.files.clone();
         let (key, root) = (of.key, of.root.to_owned());
         let (ports, units) = (BTreeMap::new(), Vec::new());
-        let (version, failure) = (VERSION, None);
-        Self { version, key, root, file, user_config, run, run_number, environment, ports, units, failure }
+        let (version, failure, end_with_daemon) = (VERSION, None, false);
+        Self {
+            version,
+            key,
+            root,
+            file,
+            user_config,
+            run,
+            run_number,
+            environment,
+            ports,
+            units,
+            failure,
+            end_with_daemon,
+        }
     }
 
     /// Where the memory of a project is kept.

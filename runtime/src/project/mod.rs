@@ -21,6 +21,8 @@ pub mod ports;
 mod publish;
 pub mod reports;
 pub mod state;
+mod stopping;
 pub mod supervisor;
 pub mod units;
 pub mod views;
+mod wiped;

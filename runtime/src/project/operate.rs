@@ -1,7 +1,7 @@
 //! What operators ask of a project: up, down, start, stop, restart, signals, and what its next daemon asks after a death.
 
-use envctl_actors::process::Role;
 use envctl_actors::process::life::{end_strays, sweep};
+use envctl_actors::process::{Role, Scope};
 use envctl_actors::requirement;
 use envctl_actors::unit::{Begin, UnitMessage};
 use envctl_supervisors::Name;
@@ -200,6 +200,9 @@ impl Project {
         let text = format!("a new daemon took {} over", self.spec.name);
         self.append(EventKind::RunAdopted.event("", text).detail("units", names).detail("build", crate::BUILD));
         self.failure.clone_from(&memory.failure);
+        if memory.end_with_daemon {
+            self.note_daemon_death();
+        }
         self.adopt(&memory).await;
     }
 
@@ -242,7 +245,7 @@ impl Project {
             self.session.processes.discard(forgotten.key);
         }
         // What was on its way down goes on going down.
-        if memory.failure.is_some() || memory.units.iter().all(|unit| !unit.wanted) {
+        if memory.failure.is_some() || self.ended_with_daemon || memory.units.iter().all(|unit| !unit.wanted) {
             self.drive(Event::Stop { ids: Vec::new() }).await;
         } else if !unwanted.is_empty() {
             self.drive(Event::Stop { ids: unwanted }).await;
@@ -250,7 +253,7 @@ impl Project {
         if !rest.is_empty() {
             self.clear_strays(&rest).await;
         }
-        if !rest.is_empty() && self.failure.is_none() {
+        if !rest.is_empty() && self.failure.is_none() && !self.ended_with_daemon {
             self.drive(Event::Start { ids: rest, with_needs: true }).await;
         }
         self.publish();
@@ -262,7 +265,7 @@ impl Project {
             let (processes, proof) = (self.session.processes.clone(), self.proof(id, None));
             async move {
                 end_strays(&processes, &proof).await;
-                sweep(&processes, &proof).await
+                sweep(&processes, &proof, Scope::All).await
             }
         });
         for (id, left) in units.iter().zip(futures::future::join_all(sweeps).await) {

@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::children::{Children, own_children};
+use super::guardian::Guardian;
 use super::keeper::{DaemonCommand, Keeper, Next};
 use super::wire::{Connection, FromHeart, Key, ToHeart, VERSION};
 use crate::process::sys::child;
@@ -51,6 +52,10 @@ struct Heart {
     /// Only as a process: signals, orphans and the daemon are then ours to look after.
     process: Option<Process>,
     started: Instant,
+    /// Who is killed when, because the daemon died.
+    guardian: Guardian,
+    /// Nobody is to come after the daemon: only what ends with it is still seen to its end.
+    last: bool,
 }
 
 /// What only a heart that is a process has.
@@ -93,13 +98,14 @@ pub fn in_thread(stub: Option<PathBuf>) -> io::Result<UnixStream> {
 impl Heart {
     fn new(children: Children, process: Option<Process>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self { epoll, connection: None, children, process, started: now() })
+        let guardian = Guardian::default();
+        Ok(Self { epoll, connection: None, children, process, started: now(), guardian, last: false })
     }
 
     fn run(&mut self) -> io::Result<End> {
         let mut events = [EpollEvent::empty(); EVENTS_MAX];
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let count = match self.epoll.wait(&mut events, self.patience()) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
@@ -109,7 +115,25 @@ impl Heart {
                     return Ok(end);
                 }
             }
+            self.guard();
+            if self.last && !self.children.is_ending() {
+                return Ok(End::GaveUp);
+            }
         }
+    }
+
+    /// How long nothing may happen: until somebody is to be killed.
+    fn patience(&self) -> EpollTimeout {
+        let wait = self.guardian.next(now());
+        wait.and_then(|wait| EpollTimeout::try_from(wait).ok()).unwrap_or(EpollTimeout::NONE)
+    }
+
+    /// Kills whoever has had its time, and what those have left that ended in it.
+    fn guard(&mut self) {
+        for key in self.guardian.due(now()) {
+            self.children.kill_doomed(key);
+        }
+        self.children.kill_left_by_doomed();
     }
 
     fn handle(&mut self, token: u64) -> io::Result<Flow> {
@@ -207,12 +231,16 @@ impl Heart {
         }
         let next = process.keeper.ended(now)?;
         self.disconnect();
+        if matches!(next, Some(Next::Restart | Next::GiveUp)) {
+            let asked = self.children.end_with_daemon();
+            self.guardian.expect(asked, self::now());
+        }
         match next {
             None => Ok(Flow::Go),
             Some(Next::Finish(code)) => Ok(Flow::End(End::Finished(code))),
             Some(Next::GiveUp) => {
                 tracing::error!("the daemon died too often; units are left as they are");
-                Ok(Flow::End(End::GaveUp))
+                self.give_up()
             }
             Some(Next::Restart) => self.revive(),
         }
@@ -228,7 +256,13 @@ impl Heart {
             // Nothing to poll: only the pause is wanted, in the one place where heart may not go on.
             let _ = nix::poll::poll(&mut [], REVIVE_PAUSE_MS);
         }
-        Ok(Flow::End(End::GaveUp))
+        self.give_up()
+    }
+
+    /// No daemon comes any more; what ends with it is seen to its end by us.
+    fn give_up(&mut self) -> io::Result<Flow> {
+        self.last = self.children.is_ending();
+        Ok(if self.last { Flow::Go } else { Flow::End(End::GaveUp) })
     }
 
     fn start_daemon(&mut self) -> io::Result<()> {
