@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Interrupted,
     /// The time for waiting was over.
     TimedOut,
+    /// Told to end by this signal, as process 1 of a container.
+    Signalled(u8),
 }
 
 /// Every code with its meaning, as help and reference show it.
@@ -33,6 +35,7 @@ impl Exit {
             Self::Act => 1,
             Self::Interrupted => 2,
             Self::TimedOut => 124,
+            Self::Signalled(signal) => 128_u8.saturating_add(signal),
         }
     }
 

@@ -166,7 +166,7 @@ async fn stop(context: &Context) -> Result<Exit, CliError> {
 }
 
 /// The daemon and heart.
-async fn inner_processes(client: &Client) -> Result<Vec<Identity>, CliError> {
+pub(super) async fn inner_processes(client: &Client) -> Result<Vec<Identity>, CliError> {
     let status = client.request(DaemonStatus {}).await?;
     Ok([Some(status.pid), status.heart_pid].into_iter().flatten().filter_map(Identity::of).collect())
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod foreground;
+mod init;
 pub(crate) mod settle;
 mod waiting;
 
@@ -122,7 +123,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let counts = if args.strict { Counts::All } else { Counts::Critical };
     let started = Started { project, client, reply, scope, logs, counts };
     match tail {
-        Some(tail) => foreground::follow(context, started, tail, signals).await,
+        Some(tail) if init::is_init() => init::follow(context, started, tail, signals).await,
+        Some(tail) => foreground::follow(context, started, tail, &mut signals).await,
         None if args.wait || args.wait_timeout.is_some() => {
             waiting::wait(context, started, args.wait_timeout, signals).await
         }

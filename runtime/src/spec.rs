@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use envctl_actors::process::Limits;
+use envctl_actors::process::{Limits, Scope};
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{ChildSpec, Flags, GroupSpec};
 use indexmap::IndexMap;
@@ -34,6 +34,8 @@ pub struct ProjectSpec {
     pub env: IndexMap<String, Sourced<Template>>,
     /// What of the caller's environment reaches units.
     pub inherit: Inherit,
+    /// Whether its units end with the daemon, where they would else be kept for the next one.
+    pub end_with_daemon: bool,
 }
 
 /// One unit.
@@ -51,8 +53,8 @@ pub struct UnitSpec {
     pub ready: Option<ProbeSpec>,
     /// Liveness probe, if any.
     pub alive: Option<ProbeSpec>,
-    /// The signal that asks it to end.
-    pub stop_signal: i32,
+    /// How it is asked to end, step by step; never empty. A requirement is asked in its preset's way instead.
+    pub stop: Vec<StopStep>,
     /// What it may use, whose rights it has, what it reads.
     pub confines: Confines,
     /// Where the unit stands in its file, for messages.
@@ -97,6 +99,26 @@ pub enum Run {
     Command(Vec<Sourced<Template>>),
     /// A line for `/bin/sh -c`; never touched, the shell has the variables.
     Shell(String),
+}
+
+/// One step of asking a unit to end.
+#[derive(Debug, Clone)]
+pub struct StopStep {
+    /// What is done.
+    pub ask: StopAsk,
+    /// Who is signalled, and at least how far the kill after the last step reaches.
+    pub scope: Scope,
+    /// How long it lasts.
+    pub after: Duration,
+}
+
+/// What a step of a stop does.
+#[derive(Debug, Clone)]
+pub enum StopAsk {
+    /// Sends a signal.
+    Signal(i32),
+    /// Runs a command in the unit's directory and environment.
+    Run(Run),
 }
 
 /// A requirement from a preset.

@@ -233,7 +233,8 @@ pub enum Backoff {
 pub enum Readiness {
     /// It never says so: running counts as healthy.
     Unreported,
-    /// It reports readiness. A life that has not within this time of its beginning is ended, which counts as a crash.
+    /// It reports readiness. A life that has not within this time of its beginning is ended, which counts as a crash; so does
+    /// one that ends by itself before, also normally.
     Within(Duration),
 }
 

@@ -11,7 +11,7 @@ use nix::libc::SIGKILL;
 use tokio::io::unix::AsyncFd;
 
 use super::command::Command;
-use super::heart::wire::Key;
+use super::heart::wire::{Ending, Key, Reach};
 use super::sys::{child, pipe};
 use super::table::{Order, Processes, Role, Scope, Tag};
 use crate::probe::check::{ExecFuture, ExecOutcome, ExecRunner};
@@ -56,7 +56,9 @@ impl Runner {
         pipe::mkfifo(&fifo).map_err(|error| format!("make {}: {error}", fifo.display()))?;
         let mut running = Running { processes: &self.processes, key: None, fifo: fifo.clone() };
         let reader = pipe::open_fifo(&fifo).map_err(|error| format!("open {}: {error}", fifo.display()))?;
-        let order = Order { tag: self.tag.clone(), command, out: fifo.clone(), err: fifo };
+        // Orphans with this envelope are the unit's, which lives on: a command takes its own group along and nothing else.
+        let ending = Ending { reach: Reach::Group, with_daemon: None };
+        let order = Order { tag: self.tag.clone(), command, out: fifo.clone(), err: fifo, ending };
         let mut spawned = self.processes.spawn(order).await.map_err(|error| error.to_string())?;
         running.key = Some(spawned.key);
         let mut tail = Tail::new(reader).map_err(|error| error.to_string())?;

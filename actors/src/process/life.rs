@@ -3,25 +3,36 @@
 //! Plain async code, driven by a stage that only moves forward (run → ask → kill); a unit actor runs it as a tracked task
 //! and hears of its end by message.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::Future;
 use std::time::Duration;
 
 use envctl_supervisors::reason::ExitReason;
 use nix::libc::{SIGCONT, SIGKILL, SIGTERM};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use super::command::Command;
 use super::end::{Proof, gone};
+use super::heart::wire::Key;
 use super::identity::Identity;
+use super::stop::{Ask, Hooks, StopPlan};
 use super::table::{Processes, Scope, Spawned};
 
 /// How often everything that belongs is killed before what is left counts as escaped. New processes can appear between two
 /// looks (a fork storm), but not for ever: each round kills every parent it saw.
-const KILL_ROUNDS_MAX: u32 = 20;
+const KILL_ROUNDS_MAX: u32 = 100;
+/// Rounds that find nobody new before what is left counts as escaped: a second is enough for whatever can die.
+const STUBBORN_ROUNDS_MAX: u32 = 5;
 /// How long one round waits for the killed to be gone; a process in uninterruptible sleep takes longer.
 const KILL_ROUND: Duration = Duration::from_millis(200);
 /// How long strays of an earlier daemon have to end in order.
 const STRAYS_GRACE: Duration = Duration::from_secs(5);
 /// How long a look for leftovers waits before it looks again; a wait on pidfds, so their end is seen at once.
 const LEFTOVER_ROUND: Duration = Duration::from_secs(1);
+
+/// Where a command of a stop finds the main process's pid.
+const MAIN_PID_VARIABLE: &str = "MAINPID";
 
 /// What is wanted of a life. Only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,15 +45,15 @@ pub enum Stage {
     Kill,
 }
 
-/// How a life is asked to end.
+/// How a life is asked to end, and what belongs to it.
 #[derive(Debug, Clone)]
 pub struct Manners {
-    /// The signal that asks.
-    pub signal: i32,
-    /// Who is asked.
-    pub scope: Scope,
+    /// The steps, and how far they reach.
+    pub plan: StopPlan,
     /// By what its processes are known; the leader is filled in.
     pub proof: Proof,
+    /// Who runs the commands of the plan; without it they fail.
+    pub hooks: Option<Hooks>,
 }
 
 /// The end of a life.
@@ -63,6 +74,14 @@ struct Life<'a> {
     stage: watch::Receiver<Stage>,
 }
 
+/// Who is asked to end.
+struct Target<'a> {
+    processes: &'a Processes,
+    key: Key,
+    pid: u32,
+    manners: &'a Manners,
+}
+
 /// Follows a started process to its end. The table's entry is released by the caller, after its output has been drained.
 pub async fn live(processes: &Processes, spawned: Spawned, manners: Manners, stage: watch::Receiver<Stage>) -> Ended {
     let mut manners = manners;
@@ -71,18 +90,9 @@ pub async fn live(processes: &Processes, spawned: Spawned, manners: Manners, sta
     Life { processes, spawned, manners, stage }.live().await
 }
 
-/// Ends whatever still belongs to the proof, without asking. Returns what could not be ended.
-pub async fn sweep(processes: &Processes, proof: &Proof) -> Vec<u32> {
-    let mut left = processes.scan(proof.clone()).await;
-    for _ in 0..KILL_ROUNDS_MAX {
-        if left.is_empty() {
-            break;
-        }
-        signal_each(&left, SIGKILL);
-        gone(left, KILL_ROUND).await;
-        left = processes.scan(proof.clone()).await;
-    }
-    left.into_iter().map(|process| process.pid).collect()
+/// Ends whatever still belongs to the proof and is in reach, without asking. Returns what could not be ended.
+pub async fn sweep(processes: &Processes, proof: &Proof, reach: Scope) -> Vec<u32> {
+    kill_rounds(|| in_reach(processes, proof, reach)).await
 }
 
 /// Asks whatever belongs to the proof to end, and gives it a little time.
@@ -113,60 +123,152 @@ impl Life<'_> {
 
     /// It ended by itself: what is left of its group goes at once, so that its successor finds its port free.
     fn crashed(&self, reason: Option<ExitReason>) -> Ended {
-        self.processes.signal(self.spawned.key, SIGKILL, Scope::Group);
+        if self.manners.plan.reach != Scope::Main {
+            self.processes.signal(self.spawned.key, SIGKILL, Scope::Group);
+        }
         Ended { reason: known(reason), escaped: Vec::new() }
     }
 
     async fn end(&mut self) -> Ended {
-        self.ask().await;
+        let Spawned { key, pid, exit, .. } = &mut self.spawned;
+        let target = Target { processes: self.processes, key: *key, pid: *pid, manners: &self.manners };
         let killed = until_kill(self.stage.clone());
-        tokio::pin!(killed);
+        let steps = target.take_steps(*self.stage.borrow());
+        tokio::pin!(killed, steps);
         let reason = tokio::select! {
             biased;
-            reason = &mut self.spawned.exit => reason.ok(),
-            () = &mut killed => return self.kill().await,
+            reason = &mut *exit => reason.ok(),
+            () = &mut killed => return target.kill(exit).await,
+            never = &mut steps => match never {},
         };
-        loop {
-            let left = self.processes.scan(self.manners.proof.clone()).await;
-            if left.is_empty() {
-                return Ended { reason: known(reason), escaped: Vec::new() };
-            }
-            tokio::select! {
-                () = &mut killed => {
-                    let escaped = sweep(self.processes, &self.manners.proof).await;
-                    return Ended { reason: known(reason), escaped };
+        tokio::select! {
+            biased;
+            () = target.empty() => Ended { reason: known(reason), escaped: Vec::new() },
+            () = &mut killed => Ended { reason: known(reason), escaped: target.sweep().await },
+            never = &mut steps => match never {},
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target<'_> {
+    /// Takes one step after the other. Never returns: what follows on the last is the supervisor's word.
+    async fn take_steps(&self, stage: Stage) -> Infallible {
+        if stage < Stage::Kill {
+            for step in &self.manners.plan.steps {
+                let over = tokio::time::sleep(step.after);
+                tokio::pin!(over);
+                match &step.ask {
+                    Ask::Wait => over.await,
+                    Ask::Signal(signal) => {
+                        self.signal(*signal, step.scope).await;
+                        over.await;
+                    }
+                    Ask::Run(command) => {
+                        if self.run(command, step.after).await.is_ok() {
+                            over.await;
+                        }
+                    }
                 }
-                _ = gone(left, LEFTOVER_ROUND) => {}
             }
         }
+        std::future::pending().await
     }
 
-    /// Asks everything that belongs. Those outside the leader's group are asked one by one; CONT wakes the stopped.
-    async fn ask(&self) {
-        if *self.stage.borrow() >= Stage::Kill {
-            return;
+    /// Signals a scope. Those outside the leader's group are signalled one by one; CONT wakes the stopped.
+    async fn signal(&self, signal: i32, scope: Scope) {
+        let outside = match scope {
+            Scope::Main | Scope::Group => Vec::new(),
+            Scope::All => {
+                let mut found = self.processes.scan(self.manners.proof.clone()).await;
+                found.retain(|process| !in_group(process, self.pid));
+                found
+            }
+        };
+        for signal in [signal, SIGCONT] {
+            self.processes.signal(self.key, signal, scope);
+            signal_each(&outside, signal);
         }
-        let Manners { signal, scope, proof } = &self.manners;
-        let key = self.spawned.key;
-        if *scope == Scope::Main {
-            self.processes.signal(key, *signal, Scope::Main);
-            self.processes.signal(key, SIGCONT, Scope::Main);
-            return;
-        }
-        let mut outside = self.processes.scan(proof.clone()).await;
-        outside.retain(|process| !in_group(process, self.spawned.pid));
-        self.processes.signal(key, *signal, Scope::Group);
-        self.processes.signal(key, SIGCONT, Scope::Group);
-        signal_each(&outside, *signal);
-        signal_each(&outside, SIGCONT);
     }
 
-    async fn kill(&mut self) -> Ended {
-        self.processes.signal(self.spawned.key, SIGKILL, Scope::Group);
-        let escaped = sweep(self.processes, &self.manners.proof).await;
-        let reason = tokio::time::timeout(KILL_ROUND, &mut self.spawned.exit).await;
+    /// Runs a command of the plan; it is killed when its time is over.
+    async fn run(&self, command: &Command, within: Duration) -> Result<(), ()> {
+        let mut command = command.clone();
+        command.env.insert(MAIN_PID_VARIABLE.into(), self.pid.to_string().into());
+        let Some(hooks) = &self.manners.hooks else { return Err(()) };
+        let failed = match hooks.runner.run(command, within).await {
+            Ok(outcome) if outcome.exit == ExitReason::Code(0) => return Ok(()),
+            Ok(outcome) => {
+                let tail = String::from_utf8_lossy(&outcome.tail);
+                let last = tail.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+                format!("it ended with {}{last}", outcome.exit)
+            }
+            Err(error) => error,
+        };
+        (hooks.failed)(failed);
+        Err(())
+    }
+
+    /// Kills everything in reach; for a main process that has not ended yet.
+    async fn kill(&self, exit: &mut oneshot::Receiver<ExitReason>) -> Ended {
+        self.processes.signal(self.key, SIGKILL, self.manners.plan.reach);
+        let escaped = self.sweep().await;
+        let reason = tokio::time::timeout(KILL_ROUND, exit).await;
         Ended { reason: known(reason.ok().and_then(Result::ok)), escaped }
     }
+
+    /// Waits until nothing in reach is left; the main process has ended already.
+    async fn empty(&self) {
+        loop {
+            let left = self.left().await;
+            if left.is_empty() {
+                return;
+            }
+            gone(left, LEFTOVER_ROUND).await;
+        }
+    }
+
+    async fn left(&self) -> Vec<Identity> {
+        in_reach(self.processes, &self.manners.proof, self.manners.plan.reach).await
+    }
+
+    async fn sweep(&self) -> Vec<u32> {
+        sweep(self.processes, &self.manners.proof, self.manners.plan.reach).await
+    }
+}
+
+/// What is alive of a life, as far as its stop reaches.
+async fn in_reach(processes: &Processes, proof: &Proof, reach: Scope) -> Vec<Identity> {
+    let leader = proof.leader.unwrap_or_default();
+    match reach {
+        Scope::Main => Identity::of(leader).into_iter().collect(),
+        Scope::Group => {
+            let by_leader = Proof { leader: proof.leader, ..Proof::default() };
+            let mut found = processes.scan(by_leader).await;
+            found.retain(|process| in_group(process, leader));
+            found
+        }
+        Scope::All => processes.scan(proof.clone()).await,
+    }
+}
+
+/// Kills what `left` finds until it finds nothing. Returns what could not be ended.
+async fn kill_rounds<F: Future<Output = Vec<Identity>>>(left: impl Fn() -> F) -> Vec<u32> {
+    let mut found = left().await;
+    let (mut killed, mut stubborn) = (BTreeSet::new(), 0);
+    for _ in 0..KILL_ROUNDS_MAX {
+        if found.is_empty() || stubborn == STUBBORN_ROUNDS_MAX {
+            break;
+        }
+        let known = killed.len();
+        killed.extend(found.iter().cloned());
+        stubborn = if killed.len() == known { stubborn + 1 } else { 0 };
+        signal_each(&found, SIGKILL);
+        gone(found, KILL_ROUND).await;
+        found = left().await;
+    }
+    found.into_iter().map(|process| process.pid).collect()
 }
 
 async fn until_kill(mut stage: watch::Receiver<Stage>) {

@@ -19,6 +19,7 @@ pub mod life;
 pub mod listener;
 pub mod reserve;
 pub mod spawn;
+pub mod stop;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel: docs/ARCHITECTURE.md, invariants of absence")]
 pub mod sys;
 pub mod table;

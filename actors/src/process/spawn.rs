@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use serde_bytes::ByteBuf;
 
 use super::command::{Command, Limits, RunAs};
-use super::heart::wire::{Key, LimitsOrder, Order, Rlimit, StubOrder};
+use super::heart::wire::{Ending, Key, LimitsOrder, Order, Rlimit, StubOrder};
 
 /// Where a shell looks when `PATH` is not set at all (execvp(3)).
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -35,6 +35,7 @@ pub fn order(key: Key, tag: String, command: &Command, out: &Path, err: &Path) -
         stub: stub(command),
         limits: shared_limits(&command.limits),
         stdin: command.stdin.as_ref().map(|path| text(path.as_os_str())),
+        ending: Ending::default(),
     })
 }
 

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use super::command::Command;
 use super::end::{Batch, Proof};
-use super::heart::wire::{Adoption, FromHeart, Held, Hold, Inbox, Key, ToHeart, VERSION, encode};
+use super::heart::wire::{Adoption, Ending, FromHeart, Held, Hold, Inbox, Key, ToHeart, VERSION, encode};
 use super::identity::Identity;
 use super::spawn::{self, SpawnError};
 use super::sys::child::WaitStatus;
@@ -71,6 +71,8 @@ pub struct Order {
     pub out: PathBuf,
     /// FIFO for standard error.
     pub err: PathBuf,
+    /// How it ends where no daemon asks it to.
+    pub ending: Ending,
 }
 
 /// A process that an earlier heart started.
@@ -84,6 +86,8 @@ pub struct Stray {
     pub out: PathBuf,
     /// FIFO for standard error.
     pub err: PathBuf,
+    /// How it ends where no daemon asks it to.
+    pub ending: Ending,
 }
 
 /// A started process.
@@ -101,13 +105,15 @@ pub struct Spawned {
     pub adopted: Option<u64>,
 }
 
-/// Who a signal is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who a signal is for, from the narrowest to the widest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// The main process.
     Main,
     /// Its whole process group.
     Group,
+    /// Everything that belongs. The table itself reaches the group only; who belongs beside it is found by a scan.
+    All,
 }
 
 /// The table as others use it. Cheap to clone.
@@ -361,7 +367,7 @@ impl Actor for TableActor {
             Message::Adopt(stray, reply) => state.adopt(*stray, reply),
             Message::Attach(tag, reply) => drop(reply.send(state.attach(&tag))),
             Message::Signal(key, signal, scope) => {
-                state.order(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
+                state.order(&ToHeart::Signal { key, signal, group: scope != Scope::Main });
             }
             Message::WasOom(key, reply) => {
                 let _ = reply.send(state.entries.get(&key).is_some_and(|entry| entry.hold.oom));
@@ -398,9 +404,10 @@ impl State {
     fn spawn(&mut self, order: Order, reply: RpcReplyPort<Result<Spawned, SpawnError>>) {
         let key = self.next_key;
         self.next_key += 1;
-        let Order { tag, command, out, err } = order;
+        let Order { tag, command, out, err, ending } = order;
         match spawn::order(key, tag.to_string(), &command, &out, &err) {
-            Ok(order) => {
+            Ok(mut order) => {
+                order.ending = ending;
                 self.starting.insert(key, Starting { tag, command, reply });
                 if let Err(message) = self.send(&ToHeart::Spawn(Box::new(order)))
                     && let Some(starting) = self.starting.remove(&key)
@@ -415,10 +422,11 @@ impl State {
     fn adopt(&mut self, stray: Stray, reply: RpcReplyPort<bool>) {
         let key = self.next_key;
         self.next_key += 1;
-        let Stray { tag, identity, out, err } = stray;
+        let Stray { tag, identity, out, err, ending } = stray;
         let Identity { pid, start_time, .. } = identity;
         let path = |path: &Path| ByteBuf::from(path.as_os_str().as_bytes());
-        let order = Adoption { key, tag: tag.to_string(), pid, start_time, out: path(&out), err: path(&err) };
+        let (out, err) = (path(&out), path(&err));
+        let order = Adoption { key, tag: tag.to_string(), pid, start_time, out, err, ending };
         self.adopting.insert(key, Adopting { tag, start_time, reply });
         if let Err(error) = self.send(&ToHeart::Adopt(Box::new(order))) {
             tracing::error!(error, "a process cannot be taken over");

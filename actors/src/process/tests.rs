@@ -14,8 +14,10 @@ use super::command::{Command, Limits, RunAs};
 use super::end::Proof;
 use super::exec::Runner;
 use super::heart::run::in_thread;
+use super::heart::wire::Ending;
 use super::identity::Identity;
 use super::life::{Manners, Stage, live, sweep};
+use super::stop::StopPlan;
 use super::sys::pipe;
 use super::table::{Order, Processes, Role, Scope, Spawned, Tag};
 use crate::probe::check::ExecRunner;
@@ -58,7 +60,13 @@ impl Bench {
     }
 
     fn order(&self, incarnation: u32, command: Command) -> Order {
-        Order { tag: tag(incarnation), command, out: self.fifo("unit.out"), err: self.fifo("unit.err") }
+        Order {
+            tag: tag(incarnation),
+            command,
+            out: self.fifo("unit.out"),
+            err: self.fifo("unit.err"),
+            ending: Ending::default(),
+        }
     }
 
     async fn sh(&self, incarnation: u32, line: &str) -> Spawned {
@@ -71,7 +79,7 @@ impl Bench {
 
     fn manners(&self) -> Manners {
         let proof = Proof { fifos: vec![self.fifo("unit.out"), self.fifo("unit.err")], ..Proof::default() };
-        Manners { signal: nix::libc::SIGTERM, scope: Scope::Group, proof }
+        Manners { plan: StopPlan::signal(nix::libc::SIGTERM, Duration::from_secs(5)), proof, hooks: None }
     }
 
     /// A file that a process makes when it is ready: waited for through the directory's watch-free way, a FIFO.
@@ -190,7 +198,7 @@ async fn a_sweep_finds_an_orphan_by_its_fifo_and_spares_bystanders() {
     let orphan = Identity::of(bench.word("word").await.parse().unwrap()).expect("it lives");
     bench.exit(&mut spawned).await;
     bench.processes.release(spawned.key);
-    assert_eq!(sweep(&bench.processes, &bench.manners().proof).await, Vec::<u32>::new());
+    assert_eq!(sweep(&bench.processes, &bench.manners().proof, Scope::All).await, Vec::<u32>::new());
     assert!(orphan.open().is_none(), "it lives on");
     assert!(Identity::of(std::process::id()).is_some());
 }

@@ -44,8 +44,7 @@ impl Kind for Requirement {
             asked: vec![asked],
             after_ready: Some(after_ready),
             // A server ends its own children in order; a signal to all of them would cut its work short.
-            scope: Scope::Main,
-            stop_signal: Some(plan.stop_signal),
+            stop: Some((plan.stop_signal, Scope::Main)),
         })
     }
 }

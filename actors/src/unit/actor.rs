@@ -305,8 +305,10 @@ async fn begin<K: Kind>(
             return Err(failed("start: it was stopped while it was being prepared".to_owned()));
         }
     };
-    let spawned = patience::spawn(args, &prepared.command, &mut stage).await?;
-    Ok((adopt_manners(prepared, manners), spawned))
+    let command = prepared.command.clone();
+    let running = adopt_manners(prepared, manners);
+    let spawned = patience::spawn(args, &command, manners.plan.for_heart(), &mut stage).await?;
+    Ok((running, spawned))
 }
 
 /// Finds a process that runs already. Once it is found nothing can fail: without its preparation it only goes unasked.
@@ -326,7 +328,8 @@ async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> 
 }
 
 fn adopt_manners(prepared: Prepared, manners: &mut Manners) -> Running {
-    manners.scope = prepared.scope;
-    manners.signal = prepared.stop_signal.unwrap_or(manners.signal);
+    if let Some((signal, scope)) = prepared.stop {
+        manners.plan = manners.plan.clone().with_signal(signal, scope);
+    }
     Running { asked: prepared.asked, after_ready: prepared.after_ready }
 }

@@ -84,6 +84,8 @@ pub enum UnitReport {
     LivenessLost(String),
     /// A check said no; nothing follows from it yet, but `why` wants to know.
     Failing(String),
+    /// A command of its stop failed; the next step is taken at once.
+    StopFailed(String),
     /// Nothing of it is left, and its output is in the log.
     Exited {
         /// The process's number in the table, to be released once its end has been recorded; `None` if there was none.

@@ -8,6 +8,7 @@ use envctl_supervisors::reason::StartError;
 use tokio::sync::watch;
 
 use super::{UnitArgs, UnitReport};
+use crate::process::heart::wire::Ending;
 use crate::process::life::Stage;
 use crate::process::spawn::SpawnError;
 use crate::process::{Command, Order, Spawned};
@@ -21,13 +22,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub(super) async fn spawn(
     args: &UnitArgs,
     command: &Command,
+    ending: Ending,
     stage: &mut watch::Receiver<Stage>,
 ) -> Result<Spawned, StartError> {
     let mut pause = PAUSE_MIN;
     let mut told = None;
     loop {
         let (out, err) = (args.out.clone(), args.err.clone());
-        let order = Order { tag: args.tag.clone(), command: command.clone(), out, err };
+        let order = Order { tag: args.tag.clone(), command: command.clone(), out, err, ending };
         let error = match args.processes.spawn(order).await {
             Ok(spawned) => return Ok(spawned),
             Err(SpawnError::Start(error)) => return Err(error),

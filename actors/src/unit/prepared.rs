@@ -23,10 +23,8 @@ pub struct Prepared {
     pub asked: Vec<Asked>,
     /// What is still to be done between the first readiness and calling it ready.
     pub after_ready: Option<AfterReady>,
-    /// Who is asked to end: only some programs want the signal in their main process alone.
-    pub scope: Scope,
-    /// The signal that asks, if not the configured one.
-    pub stop_signal: Option<i32>,
+    /// The signal that asks it to end and who gets it, where the kind of program knows better than the configuration.
+    pub stop: Option<(i32, Scope)>,
 }
 
 /// A question and what it is for.
@@ -48,6 +46,6 @@ pub type AfterReady = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 impl Prepared {
     /// A command and nothing else.
     pub fn new(command: Command) -> Self {
-        Self { command, asked: Vec::new(), after_ready: None, scope: Scope::Group, stop_signal: None }
+        Self { command, asked: Vec::new(), after_ready: None, stop: None }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Signals {
     hangup: Signal,
     /// What came while nobody could act on it yet.
     early: VecDeque<Word>,
+    /// The first that came, for a process 1 to say.
+    first: Option<u8>,
 }
 
 /// What a signal means.
@@ -93,7 +95,7 @@ pub(super) async fn follow(
     context: &Context,
     started: Started,
     tail: Tail,
-    mut signals: Signals,
+    signals: &mut Signals,
 ) -> Result<Exit, CliError> {
     context.output.say(&said(&started.reply));
     let progress = Progress::new(&context.output, &started.scope);
@@ -113,7 +115,7 @@ pub(super) async fn follow(
     };
     let mut streams = foreground.subscribe().await?;
     loop {
-        let happened = foreground.next(&mut streams, &mut signals).await;
+        let happened = foreground.next(&mut streams, signals).await;
         if let Some(exit) = Box::pin(foreground.handle(happened, &mut streams)).await? {
             foreground.progress.settle();
             foreground.show_rest()?;
@@ -342,6 +344,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
             early: VecDeque::new(),
+            first: None,
         })
     }
 
@@ -351,6 +354,11 @@ impl Signals {
             Some(word) => word,
             None => self.receive().await,
         }
+    }
+
+    /// The number of the first signal that came, if one did.
+    pub(crate) fn first(&self) -> Option<u8> {
+        self.first
     }
 
     /// A second one after a first: somebody means it. What comes alone is kept for [`Signals::next`].
@@ -366,10 +374,12 @@ impl Signals {
     }
 
     async fn receive(&mut self) -> Word {
-        tokio::select! {
-            _ = self.interrupt.recv() => Word::Stop,
-            _ = self.terminate.recv() => Word::Stop,
-            _ = self.hangup.recv() => Word::HungUp,
-        }
+        let (word, kind) = tokio::select! {
+            _ = self.interrupt.recv() => (Word::Stop, SignalKind::interrupt()),
+            _ = self.terminate.recv() => (Word::Stop, SignalKind::terminate()),
+            _ = self.hangup.recv() => (Word::HungUp, SignalKind::hangup()),
+        };
+        self.first = self.first.or(u8::try_from(kind.as_raw_value()).ok());
+        word
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! | where | keys |
 //! |---|---|
-//! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` |
+//! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` `on_daemon_death` |
 //! | `logs` | `max_bytes` `segment_bytes` (`max_age` `compress`: not carried out yet) |
 //! | a unit of any kind | `env` `env_file` `needs` `restart` `backoff` `intensity` `period` `unstable` `stable_after` `stop` `critical` `escalate` `port` `description` `limits` `nice` |
 //! | a service or task | `cmd` or `sh`, `dir` `ports` `umask` `user` `stdin` (`watch` `prepare` `tty`: not carried out yet) |
@@ -21,6 +21,7 @@
 //! | a requirement | `preset` `version` `database` `user` `ready.within` |
 //! | a probe | one of `http` `tcp` `exec` `sh` `log`; `port` with `http`; `within` (ready) `every` `timeout` `failures` |
 //! | `limits` | `memory` `cpu` `processes` `open_files` `core` `file_size` |
+//! | `stop` | `signal` or `cmd` or `sh`; `scope` `grace` (in a list: `after`); of a requirement `grace` alone |
 //! | a group | `members` `strategy` `intensity` `period` `escalate` |
 //!
 //! `.env` files lie under the `env` table of the same level. Paths are relative to the project's directory.
@@ -45,6 +46,7 @@ mod project;
 mod reader;
 mod resolve;
 mod show;
+mod stop;
 mod supervise;
 mod syntax;
 pub mod template;

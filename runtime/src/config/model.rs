@@ -27,6 +27,8 @@ pub(super) struct Model {
     pub(super) references: Vec<Reference>,
     /// What of the caller's environment reaches units.
     pub(super) inherit: Inherit,
+    /// Whether units end with the daemon.
+    pub(super) end_with_daemon: bool,
     /// Log limits.
     pub(super) logs: LogSpec,
     /// Units in the order of the file.

@@ -9,7 +9,7 @@ use super::origin::Place;
 use super::reader::Reader;
 use super::tree::{Entry, Table};
 use super::unit::{self, Table as UnitTable};
-use super::{environment, group};
+use super::{environment, group, stop};
 use crate::spec::{Inherit, LogSpec};
 
 /// Most units of one project: every check after this may be quadratic.
@@ -32,9 +32,11 @@ pub(super) fn read(findings: &mut Findings, tree: &Table) -> Model {
     let env = environment::read(findings, &mut reader, &mut references);
     let inherit = environment::inherit(findings, &mut reader).unwrap_or(Inherit::All);
     let logs = logs(findings, &mut reader);
+    let end_with_daemon = stop::on_daemon_death(findings, &mut reader);
     let (drafts, groups, bad_names) = (Vec::new(), Vec::new(), Vec::new());
     let supervision = group::supervision(findings, &mut reader);
-    let mut model = Model { name, env, references, inherit, logs, drafts, groups, supervision, bad_names };
+    let mut model =
+        Model { name, env, references, inherit, end_with_daemon, logs, drafts, groups, supervision, bad_names };
     units(findings, &mut reader, &mut model);
     group::read(findings, &mut reader, &mut model);
     reader.finish(findings);

@@ -30,6 +30,7 @@ pub(super) fn resolve(findings: &Findings, model: Model, edges: Vec<Vec<Edge>>, 
         logs: model.logs,
         env: model.env,
         inherit: model.inherit,
+        end_with_daemon: model.end_with_daemon,
     }
 }
 

@@ -65,12 +65,13 @@ pub(super) fn effective(files: &Files, tree: &Table, spec: &ProjectSpec) -> Vec<
     let mut show = Show { files, values: Vec::new() };
     show.or_default("name", tree.get("name"), || literal(spec.name.as_str()));
     show.or_default("inherit", tree.get("inherit"), || "true".to_owned());
+    show.or_default("on_daemon_death", tree.get("on_daemon_death"), || literal("keep"));
     let logs = table_of(tree, "logs");
     show.or_default("logs.max_bytes", logs.and_then(|logs| logs.get("max_bytes")), || size(spec.logs.max_bytes));
     show.or_default("logs.segment_bytes", logs.and_then(|logs| logs.get("segment_bytes")), || {
         size(spec.logs.segment_bytes)
     });
-    let shown = ["name", "inherit", "env", "logs", "supervision"];
+    let shown = ["name", "inherit", "on_daemon_death", "env", "logs", "supervision"];
     show.rest("", tree, |key| shown.contains(&key) || NAMED_TABLES.contains(&key));
     show.environment("env", &spec.env);
     for unit in spec.units.values() {
@@ -112,6 +113,10 @@ impl Show<'_> {
         for (key, value) in defaults(unit).into_iter().chain(own) {
             let mut parts = key.split('.');
             let top = written.get(parts.next().unwrap_or_default());
+            // A list says all of it, step by step.
+            if key == "stop.grace" && top.is_some_and(|entry| matches!(entry.node.value, Value::Array(_))) {
+                continue;
+            }
             let inner = parts.next().and_then(|inner| top.and_then(|top| table_in(top)?.get(inner)));
             if top.is_none() || (key.contains('.') && inner.is_none()) {
                 self.values.push(EffectiveValue::new(format!("{prefix}.{key}"), value, Origin::Default));

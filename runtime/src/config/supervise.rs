@@ -1,9 +1,6 @@
-//! The keys of a unit that its supervisor obeys: `restart`, `backoff`, `intensity`, `stop` and their kin.
+//! The keys of a unit that its supervisor obeys: `restart`, `backoff`, `intensity` and their kin.
 
-use std::str::FromStr;
-
-use envctl_supervisors::spec::{BACKOFF_DEFAULT, Backoff, ChildSpec, Escalate, Intensity, Restart, Shutdown};
-use nix::sys::signal::Signal;
+use envctl_supervisors::spec::{BACKOFF_DEFAULT, Backoff, ChildSpec, Escalate, Intensity, Restart};
 
 use super::diagnostic::Findings;
 use super::duration::format_duration;
@@ -29,8 +26,8 @@ const ESCALATIONS: [Escalate; 3] = [Escalate::Isolate, Escalate::Group, Escalate
 const BACKOFF: Wanted =
     Wanted { what: "\"none\" or a table", example: "\"none\" or { base = \"200ms\", max = \"30s\" }" };
 
-/// Reads everything but the edges into `child`; returns the stop signal.
-pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut ChildSpec) -> i32 {
+/// Reads everything but the edges and `stop` into `child`.
+pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut ChildSpec) {
     child.restart = choice(findings, reader, "restart", &RESTARTS).unwrap_or(child.restart);
     child.intensity = intensity(findings, reader, child.intensity);
     child.stable_after = reader.duration(findings, "stable_after").unwrap_or(child.stable_after);
@@ -47,7 +44,6 @@ pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut
     if let Some(escalate) = escalate(findings, reader) {
         child.escalate = escalate;
     }
-    stop(findings, reader, child)
 }
 
 /// Reads `escalate`.
@@ -120,28 +116,4 @@ fn backoff(findings: &mut Findings, reader: &mut Reader<'_>) -> Option<Backoff> 
         }
         _ => wrong_type(findings, node, &path, &BACKOFF),
     }
-}
-
-fn stop(findings: &mut Findings, reader: &mut Reader<'_>, child: &mut ChildSpec) -> i32 {
-    let path = reader.path("stop");
-    let Some((table, _)) = reader.table(findings, "stop") else {
-        return Signal::SIGTERM as i32;
-    };
-    let mut inner = Reader::new(path, table);
-    let signal = inner.text(findings, "signal").and_then(|name| signal(findings, &name));
-    if let Some(grace) = inner.duration(findings, "grace") {
-        child.shutdown = Shutdown::Timeout(grace);
-    }
-    inner.finish(findings);
-    signal.unwrap_or(Signal::SIGTERM) as i32
-}
-
-fn signal(findings: &mut Findings, name: &At<&str>) -> Option<Signal> {
-    let full = format!("SIG{}", name.value.strip_prefix("SIG").unwrap_or(name.value));
-    let signal = Signal::from_str(&full).ok();
-    if signal.is_none() {
-        let message = format!("\"{}\" is not a signal", name.value);
-        findings.error("bad-value", &name.at, message).hint("TERM, INT, QUIT, HUP, USR1, USR2 … with or without SIG");
-    }
-    signal
 }

@@ -11,6 +11,7 @@ use super::origin::{At, Place};
 use super::probe::{ProbeReader, Purpose, default_probe, port_number};
 use super::project::name;
 use super::reader::{Reader, table};
+use super::stop::StopReader;
 use super::tree::{Entry, Node, Value};
 use super::{confine, environment, needs, program, supervise};
 use crate::spec::{PortWish, Preset, ProbeSpec, RequirementSpec, UnitKind, UnitSpec};
@@ -80,7 +81,12 @@ impl UnitReader<'_> {
         if of == Table::Tasks {
             child.restart = Restart::Temporary;
         }
-        let stop_signal = supervise::read(self.findings, &mut self.reader, &mut child);
+        supervise::read(self.findings, &mut self.reader, &mut child);
+        let mut stop = StopReader { findings: self.findings, references: &mut self.references };
+        let stop = match of {
+            Table::Requirements => stop.grace_alone(&mut self.reader, &mut child),
+            Table::Services | Table::Tasks => stop.read(&mut self.reader, &mut child),
+        };
         let env = environment::read(self.findings, &mut self.reader, &mut self.references);
         let needs = needs::read(self.findings, &mut self.reader);
         self.reader.text(self.findings, "description");
@@ -103,7 +109,7 @@ impl UnitReader<'_> {
         };
         let at = self.findings.files.position(self.at);
         let shell = if of == Table::Requirements { None } else { self.shell() };
-        let spec = UnitSpec { child, kind: kind?, env, ports, ready, alive, stop_signal, confines, at };
+        let spec = UnitSpec { child, kind: kind?, env, ports, ready, alive, stop, confines, at };
         Some(Draft {
             spec,
             at: self.at.clone(),

@@ -21,7 +21,7 @@ fn unit(id: &str, needs: &[&str]) -> (Name, UnitSpec) {
         ports: IndexMap::from([(name("port"), PortWish { base: 8000 })]),
         ready: None,
         alive: None,
-        stop_signal: 15,
+        stop: vec![],
         confines: crate::spec::Confines::default(),
         at: Position { file: "envctl.toml".into(), line: 3, column: 1 },
     };
@@ -39,6 +39,7 @@ fn project(units: Vec<(Name, UnitSpec)>) -> ProjectSpec {
         logs: LogSpec { max_bytes: 1, segment_bytes: 1 },
         env: IndexMap::new(),
         inherit: Inherit::All,
+        end_with_daemon: false,
     }
 }
 

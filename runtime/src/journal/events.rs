@@ -143,6 +143,7 @@ events! {
     UnitRestarting = "unit.restarting", "The unit will be started again.",
         [DELAY, RESTART, INTENSITY, PERIOD, UNSTABLE, CAUSED_BY, CONTEXT, GROUP];
     UnitStopping = "unit.stopping", "The unit was asked to end.", [SIGNAL, CAUSED_BY, GROUP];
+    UnitStopFailed = "unit.stop_failed", "A command that was to stop the unit failed; the next step is taken.", [ANSWER];
     UnitKilled = "unit.killed", "The unit did not end in time and was killed.", [PIDS, TOOK];
     UnitStopped = "unit.stopped", "The unit is down, as wanted.", [TOOK, CAUSED_BY];
     UnitDone = "unit.done", "The task ran to its end.", [TOOK];

@@ -16,6 +16,7 @@ use super::clock::time_of_day;
 use super::events::EventKind as Kind;
 use crate::control::view::{EventView, UnitState, UnitView};
 
+mod ends;
 mod groups;
 mod phrases;
 
@@ -72,6 +73,7 @@ impl Teller<'_> {
             UnitState::Stopping | UnitState::Stopped => self.tell_stop(unit),
             UnitState::Done => self.note(&unit.name, &[Kind::UnitExited, Kind::UnitDone]),
         }
+        self.tell_escaped(unit);
     }
 
     /// What keeps it from being started, and limits that are not in force.
@@ -279,6 +281,9 @@ impl Teller<'_> {
             self.lines.extend(cause.map(|cause| format!("because {cause}")));
             self.tell_consequences(&other);
             return self.tell_other(&other);
+        }
+        if self.tell_daemon_death(end) {
+            return;
         }
         let by_hand = turn.is_none_or(|at| self.events[at].cause.is_none() || self.has_cause(at, &Cause::Operator));
         let began = self.last(&unit.name, &STARTS, end).unwrap_or(0);

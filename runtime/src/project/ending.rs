@@ -1,6 +1,7 @@
 //! The end of a run, asked for or by itself: what escaped its units is looked for, everything it held is given back.
 
 use envctl_actors::log_stream::LogStream;
+use envctl_actors::process::Scope;
 use envctl_actors::process::end::Proof;
 use envctl_actors::process::life::sweep;
 use envctl_supervisors::Name;
@@ -27,11 +28,13 @@ impl Project {
             run.closing = true;
         }
         let (processes, myself) = (self.session.processes.clone(), self.myself.clone());
-        let proofs: Vec<(Name, Proof)> = self.units.keys().map(|id| (id.clone(), self.proof(id, None))).collect();
+        // Of a unit that may leave processes behind, they are no escape.
+        let swept = self.units.keys().filter(|id| self.reach(id) == Scope::All);
+        let proofs: Vec<(Name, Proof)> = swept.map(|id| (id.clone(), self.proof(id, None))).collect();
         self.tasks.spawn(async move {
             let sweeps = proofs.into_iter().map(|(id, proof)| {
                 let processes = &processes;
-                async move { (id, sweep(processes, &proof).await) }
+                async move { (id, sweep(processes, &proof, Scope::All).await) }
             });
             let escaped = futures::future::join_all(sweeps).await;
             let _ = myself.cast(ProjectMessage::Swept(escaped));
@@ -85,7 +88,8 @@ impl Project {
             let event = EventKind::UnitEscaped.event("", format!("processes of {id} could not be ended")).unit(&id);
             self.append(event.detail("pids", pids.clone()));
             if let Some(unit) = self.units.get_mut(&id) {
-                unit.escaped.extend(pids);
+                // What was found when its life ended is found again: it is one escape, and the last look is the truth.
+                unit.escaped = pids;
             }
         }
         let logs: Vec<LogStream> = self.units.values_mut().filter_map(|unit| unit.log.take()).collect();

@@ -52,6 +52,9 @@ pub struct Memory {
     /// The boot that its processes belong to.
     #[serde(default)]
     pub boot: String,
+    /// Whether its units end with the daemon.
+    #[serde(default)]
+    pub end_with_daemon: bool,
 }
 
 /// Why a run ends, or has ended, by itself.
@@ -127,8 +130,22 @@ impl Memory {
         let Files { file, user_config } = of.files.clone();
         let (key, root) = (of.key, of.root.to_owned());
         let (ports, units) = (BTreeMap::new(), Vec::new());
-        let (version, failure, boot) = (VERSION, None, boot_id());
-        Self { version, key, root, file, user_config, run, run_number, environment, ports, units, failure, boot }
+        let (version, failure, boot, end_with_daemon) = (VERSION, None, boot_id(), false);
+        Self {
+            version,
+            key,
+            root,
+            file,
+            user_config,
+            run,
+            run_number,
+            environment,
+            ports,
+            units,
+            failure,
+            boot,
+            end_with_daemon,
+        }
     }
 
     /// Whether the machine has been restarted since: then nothing of the run lives, whoever has its processes' numbers.

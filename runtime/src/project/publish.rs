@@ -144,6 +144,7 @@ impl Project {
         let mut memory = Memory::new(of, run.id.clone(), run.number, &self.capture);
         memory.set_ports(&self.ports.numbers());
         memory.failure.clone_from(&self.failure);
+        memory.end_with_daemon = self.spec.end_with_daemon || self.ended_with_daemon;
         memory.units = self
             .engine
             .children()

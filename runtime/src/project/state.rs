@@ -102,6 +102,8 @@ pub struct Project {
     pub(super) hurry: Option<Hurry>,
     /// Why the run ends, or has ended, by itself.
     pub(super) failure: Option<Failure>,
+    /// Whether heart has asked all units to end, because the daemon before this one died.
+    pub(super) ended_with_daemon: bool,
     /// How much of each budget is used.
     pub(super) windows: Windows,
     /// Requests that came while the last run was being closed; taken up when it is.
@@ -180,6 +182,7 @@ impl Project {
             killed: Vec::new(),
             hurry: None,
             failure: None,
+            ended_with_daemon: false,
             windows: Windows::default(),
             later: VecDeque::new(),
             is_stale: false,
@@ -238,6 +241,7 @@ impl Project {
             UnitReport::Unready(detail) => Event::Unready { id, incarnation, detail },
             UnitReport::LivenessLost(detail) => Event::LivenessLost { id, incarnation, detail },
             UnitReport::Failing(detail) => return self.failing(&id, incarnation, detail),
+            UnitReport::StopFailed(error) => return self.stop_failed(&id, incarnation, &error),
             UnitReport::Exited { key, reason, escaped } => {
                 self.exited(id, incarnation, reason, escaped).await;
                 // Heart keeps it for the next daemon until it is remembered here.
@@ -264,7 +268,7 @@ impl Project {
             unit.actor_failures <= ACTOR_FAILURES_MAX && self.spawn_unit(&id, incarnation, Begin::Attach).await.is_ok();
         if !attached {
             // Nobody looks after its process any more: it goes before a successor comes.
-            sweep(&self.session.processes, &self.proof(&id, self.units[&id].pid)).await;
+            sweep(&self.session.processes, &self.proof(&id, self.units[&id].pid), self.reach(&id)).await;
             let reason = ExitReason::Error(format!("its actor failed: {error}"));
             self.exited(id, incarnation, reason, Vec::new()).await;
         }
@@ -362,7 +366,7 @@ impl Project {
         refused.map_or(Ok(()), Err)
     }
 
-    fn make_runtime_dirs(&self) -> std::io::Result<()> {
+    pub(super) fn make_runtime_dirs(&self) -> std::io::Result<()> {
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
         builder.create(self.session.places.fifos(&self.places))?;
@@ -376,7 +380,7 @@ impl Project {
         }
         self.engine = new_engine(&self.spec);
         self.epoch = Instant::now();
-        (self.failure, self.windows) = (None, Windows::default());
+        (self.failure, self.ended_with_daemon, self.windows) = (None, false, Windows::default());
         for unit in self.units.values_mut() {
             (unit.since_engine, unit.cause, unit.hint) = (None, None, None);
             unit.escaped.clear();
@@ -413,6 +417,7 @@ impl Project {
     ) -> Result<(), StartError> {
         if begin == Begin::Spawn {
             // The pid of the life before is nobody's any more; the new one has none yet.
+            self.reopen_log(id).await?;
             (self.units[id].pid, self.units[id].identity) = (None, None);
             self.units[id].oom = false;
             if !self.spec.units.get(id).is_some_and(|unit| unit.confines.limits.are_shared()) {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use envctl_actors::process::end::Claim;
 use envctl_actors::process::exec::Runner;
-use envctl_actors::process::life::Manners;
-use envctl_actors::process::{Limits, Role, RunAs, Scope, Tag};
+use envctl_actors::process::{Limits, Role, RunAs, Tag};
 use envctl_actors::requirement::actor::{Requirement, RequirementActor};
 use envctl_actors::requirement::{PresetKind, Wanted, base_env};
 use envctl_actors::service::{Service, ServiceActor};
@@ -103,6 +102,8 @@ pub enum ProjectMessage {
     Logs(Vec<String>, Answer<Vec<watch::Receiver<envctl_actors::log_stream::Length>>>),
     /// Take a run over from a daemon that died.
     Recover(Box<Memory>, RpcReplyPort<()>),
+    /// Write down anew what the next daemon must know: the runtime directory was wiped.
+    Remember,
     /// A unit actor speaks.
     Unit(Name, Incarnation, UnitReport),
     /// A timer has fired.
@@ -170,6 +171,7 @@ impl Actor for ProjectActor {
                 project.recover(*memory).await;
                 let _ = reply.send(());
             }
+            ProjectMessage::Remember => project.remember_anew(),
             ProjectMessage::Unit(id, incarnation, report) => project.reported(id, incarnation, report).await,
             ProjectMessage::Timer(key) => project.timer(key).await,
             ProjectMessage::Overdue(number) => project.overdue(number).await,
@@ -227,7 +229,7 @@ pub(super) async fn spawn_actor(
 }
 
 /// What the command and the probes of a service or a task are made of.
-fn surroundings<'a>(
+pub(super) fn surroundings<'a>(
     project: &'a Project,
     spec: &'a UnitSpec,
     program: &'a Program,
@@ -305,15 +307,18 @@ fn unit_args(
         hint: None,
         retry: false,
     })?;
+    let runner = Runner::new(processes.clone(), tag.clone(), fifos);
+    let mut manners = project.manners(id, spec, begin, incarnation)?;
+    manners.hooks = Some(project.hooks(id, incarnation, &runner));
     Ok(UnitArgs {
-        runner: Runner::new(processes.clone(), tag.clone(), fifos),
+        runner,
         tag,
         begin,
         processes,
         log,
         out: unit.out.clone(),
         err: unit.err.clone(),
-        manners: Manners { signal: spec.stop_signal, scope: Scope::Group, proof: project.proof(id, None) },
+        manners,
         report: Arc::new(move |report| {
             let _ = myself.cast(ProjectMessage::Unit(unit_id.clone(), incarnation, report));
         }),

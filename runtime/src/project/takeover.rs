@@ -7,8 +7,9 @@
 //! ```
 
 use envctl_actors::process::end::envelope_of;
+use envctl_actors::process::heart::wire::Ending;
 use envctl_actors::process::life::{end_strays, sweep};
-use envctl_actors::process::{Role, Stray, Tag};
+use envctl_actors::process::{Role, Scope, Stray, Tag};
 use envctl_actors::unit::Begin;
 use envctl_supervisors::Name;
 use envctl_supervisors::engine::{Event, Rest};
@@ -49,6 +50,9 @@ impl Project {
         let text = format!("a new daemon took {} over", self.spec.name);
         self.append(EventKind::RunAdopted.event("", text).detail("units", names).detail("build", crate::BUILD));
         self.failure.clone_from(&memory.failure);
+        if memory.end_with_daemon {
+            self.note_daemon_death();
+        }
         self.adopt(&memory).await;
     }
 
@@ -82,7 +86,9 @@ impl Project {
             let claim = super::supervisor::claim(&self.session.name, &self.spec.root, &unit);
             let is_refuted =
                 envelope_of(identity.pid).is_some_and(|envelope| (claim.read)(&envelope).as_ref() != Some(&claim.of));
-            let is_found = !is_refuted && self.session.processes.adopt(Stray { tag, identity, out, err }).await;
+            let ending = self.ending_of(&unit, Incarnation(incarnation));
+            let stray = Stray { tag, identity, out, err, ending };
+            let is_found = !is_refuted && self.session.processes.adopt(stray).await;
             if is_found { found.push(unit) } else { lost.push(unit) }
         }
         if !(found.is_empty() && lost.is_empty()) {
@@ -93,6 +99,13 @@ impl Project {
             );
         }
         lost
+    }
+
+    /// How heart ends a unit when it has to by itself; as an ordinary one if that cannot be resolved any more.
+    fn ending_of(&self, id: &Name, incarnation: Incarnation) -> Ending {
+        let manners =
+            self.spec.units.get(id).and_then(|spec| self.manners(id, spec, Begin::Attach, incarnation).ok());
+        manners.map(|manners| manners.plan.for_heart()).unwrap_or_default()
     }
 
     /// A life that ended while nobody looked: its successor is the engine's decision, as after any other end.
@@ -160,7 +173,7 @@ impl Project {
             self.session.processes.discard(forgotten.key);
         }
         // What was on its way down goes on going down.
-        if memory.failure.is_some() || memory.units.iter().all(|unit| !unit.wanted) {
+        if memory.failure.is_some() || self.ended_with_daemon || memory.units.iter().all(|unit| !unit.wanted) {
             self.drive(Event::Stop { ids: Vec::new() }).await;
         } else if !unwanted.is_empty() {
             self.drive(Event::Stop { ids: unwanted }).await;
@@ -168,7 +181,7 @@ impl Project {
         if !rest.is_empty() {
             self.clear_strays(&rest).await;
         }
-        if !rest.is_empty() && self.failure.is_none() {
+        if !rest.is_empty() && self.failure.is_none() && !self.ended_with_daemon {
             self.drive(Event::Start { ids: rest, with_needs: true }).await;
         }
         self.is_stale = true;
@@ -181,7 +194,7 @@ impl Project {
             let (processes, proof) = (self.session.processes.clone(), self.proof(id, None));
             async move {
                 end_strays(&processes, &proof).await;
-                sweep(&processes, &proof).await
+                sweep(&processes, &proof, Scope::All).await
             }
         });
         for (id, left) in units.iter().zip(futures::future::join_all(sweeps).await) {

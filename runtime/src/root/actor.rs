@@ -107,6 +107,8 @@ pub enum RootMessage {
     Idle(bool),
     /// Stop everything in order, then end.
     Shutdown(RpcReplyPort<Escaped>),
+    /// Kill what the shutdown still waits for.
+    Hurry,
     /// Everything is down.
     Down(Vec<DownReply>),
     /// Heart's pid.
@@ -177,6 +179,18 @@ impl Root {
     /// The session's journal.
     pub async fn journal(&self) -> Result<Journal, Refusal> {
         self.ask(RootMessage::Journal).await
+    }
+
+    /// Kills what a shutdown still waits for.
+    pub fn hurry(&self) {
+        let _ = self.actor.cast(RootMessage::Hurry);
+    }
+
+    /// Has every project write down anew what the next daemon must know.
+    pub async fn remember(&self) {
+        for project in self.projects().await.unwrap_or_default() {
+            let _ = project.actor.cast(ProjectMessage::Remember);
+        }
     }
 
     /// Counts a client in or out.
@@ -273,6 +287,7 @@ impl Actor for RootActor {
             RootMessage::Idle(true) if state.clients == 0 => myself.stop(None),
             RootMessage::Idle(_) => {}
             RootMessage::Shutdown(reply) => state.shut_down(&myself, reply),
+            RootMessage::Hurry => state.hurry(),
             RootMessage::Down(replies) => {
                 state.answer_shutdown(replies);
                 myself.stop(None);
@@ -445,6 +460,20 @@ impl State {
             end_orphans(&processes, orphans).await;
             let _ = myself.cast(RootMessage::Down(replies));
         });
+    }
+
+    /// A shutdown that somebody is impatient about: every unit is killed, whatever its grace.
+    fn hurry(&self) {
+        if self.shutdown.is_none() {
+            return;
+        }
+        tracing::info!("asked to end a second time: what is left is killed");
+        for project in self.projects.values() {
+            // The first `down` gets the answer that counts; nobody waits for this one.
+            let (reply, _) = oneshot::channel();
+            let order = DownOrder { units: Vec::new(), timeout: None, kill: true };
+            let _ = project.actor.cast(ProjectMessage::Down(order, reply.into()));
+        }
     }
 
     fn answer_shutdown(&mut self, replies: Vec<DownReply>) {

@@ -5,20 +5,23 @@
 
 pub mod launch;
 pub mod serve;
+mod watchman;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use envctl_actors::process::heart::run;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::watchman::{Gateways, Watchman, for_heart};
 use crate::control::client::{Client, ClientError};
 use crate::control::gateway::Gateway;
 use crate::control::handlers::Handlers;
@@ -61,11 +64,15 @@ pub enum Spawner {
 pub struct Session {
     root: Root,
     socket: PathBuf,
-    gateway: Option<Gateway>,
+    gateways: Gateways,
+    /// Ends the watch over the runtime directory.
+    stop: CancellationToken,
     tracker: TaskTracker,
     life: watch::Receiver<Life>,
     /// Held while the session lives: there is one per name.
     _lock: File,
+    /// Heart's lock, where heart has lost it.
+    _heart_lock: Option<File>,
 }
 
 /// Why a session could not be started.
@@ -103,15 +110,16 @@ impl Session {
     pub async fn start(options: SessionOptions) -> Result<Self, SessionError> {
         let SessionOptions { places, spawner, idle_after } = options;
         let lock = lock(&places.daemon_lock())?;
-        let heart = match spawner {
-            Spawner::Heart(stream) => stream,
-            Spawner::Direct { stub } => run::in_thread(stub).map_err(io_error("start heart"))?,
+        let (heart, heart_lock) = match spawner {
+            Spawner::Heart(stream) => (stream, for_heart(&places)),
+            Spawner::Direct { stub } => (run::in_thread(stub).map_err(io_error("start heart"))?, None),
         };
         let socket = places.socket()?;
         let leases = Arc::new(Leases::open(&Places::leases_dir(nix::unistd::geteuid().as_raw())?)?);
         let (ended, life) = watch::channel(Life::Living);
         let name = places.session().clone();
-        let args = RootArgs { name: name.clone(), places: Arc::new(places), leases, heart, idle_after, ended };
+        let places = Arc::new(places);
+        let args = RootArgs { name: name.clone(), places: places.clone(), leases, heart, idle_after, ended };
         let root = Root::start(args).await?;
         root.recover().await?;
         let journal = root.journal().await?;
@@ -124,8 +132,20 @@ impl Session {
             socket: socket.clone(),
             started: Instant::now(),
         };
-        let gateway = Gateway::listen(&socket, handlers, &tracker).map_err(io_error("listen on the control socket"))?;
-        Ok(Self { root, socket, gateway: Some(gateway), tracker, life, _lock: lock })
+        let listened = Gateway::listen(&socket, handlers.clone(), &tracker);
+        let gateways: Gateways =
+            Arc::new(Mutex::new(vec![listened.map_err(io_error("listen on the control socket"))?]));
+        let (stop, of_watch) = (CancellationToken::new(), gateways.clone());
+        let watchman = Watchman {
+            places,
+            socket: socket.clone(),
+            handlers,
+            tracker: tracker.clone(),
+            gateways: of_watch,
+            stop: stop.clone(),
+        };
+        tracker.spawn(watchman.watch());
+        Ok(Self { root, socket, gateways, stop, tracker, life, _lock: lock, _heart_lock: heart_lock })
     }
 
     /// Its control socket.
@@ -152,17 +172,31 @@ impl Session {
         self.tracker.spawn(async move { drop(root.shutdown().await) });
     }
 
+    /// Kills what an orderly end still waits for.
+    pub fn hurry(&self) {
+        self.root.hurry();
+    }
+
     /// Waits until the session has ended, and how.
     pub async fn wait(&mut self) -> Life {
         let life = match self.life.wait_for(|life| *life != Life::Living).await {
             Ok(life) => *life,
             Err(_) => Life::Failed,
         };
-        self.gateway = None;
+        self.stop.cancel();
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.tracker.close();
         // A client that takes nothing must not keep the session.
         let _ = tokio::time::timeout(LAST_WORDS, self.tracker.wait()).await;
         life
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The watch holds a gateway's worth of things; it must not outlive the session.
+        self.stop.cancel();
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

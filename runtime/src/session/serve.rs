@@ -16,7 +16,7 @@ use envctl_actors::process::sys::child;
 use envctl_supervisors::Name;
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::launch::replace_heart;
@@ -30,6 +30,9 @@ pub const HEART_SUBCOMMAND: &str = "heart";
 pub const DAEMON_SUBCOMMAND: &str = "daemon-serve";
 /// Where heart finds the pipe on which the first daemon says that it listens.
 pub const HEART_READY_FD: i32 = 3;
+/// A second word to end that comes so soon is the first one over again: whoever signals all processes of a session (a
+/// service manager, a shutdown) reaches the daemon directly and through heart.
+const ECHO: Duration = Duration::from_millis(500);
 /// An idle daemon ends after this time without runs and clients.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
 /// A daemon that loses its heart sooner does not start another: something is wrong that a new one does not mend.
@@ -42,6 +45,23 @@ const EXIT_DONE: u8 = 0;
 const EXIT_SERVED: u8 = 2;
 /// The daemon failed: heart starts it again.
 const EXIT_FAILED: u8 = 70;
+
+/// What the daemon listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// When it was told to end, if it was.
+    ending: Option<Instant>,
+}
+
+/// What a signal means to the daemon.
+enum Word {
+    /// It is to end.
+    Stop,
+    /// A terminal has gone.
+    HungUp,
+}
 
 /// What an inner process is told: everything, for it reads no environment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -153,6 +173,8 @@ async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs
     let idle_after = (!inner.foreground).then_some(IDLE_AFTER);
     let (own_places, started) = (places.clone(), Instant::now());
     let options = SessionOptions { places, spawner: Spawner::Heart(heart), idle_after };
+    // From before anything is taken over: a signal that came meanwhile must not look like a death.
+    let mut signals = Signals::new().map_err(|error| error.to_string())?;
     let mut session = match Session::start(options).await {
         Ok(session) => session,
         Err(SessionError::Locked(path)) => {
@@ -166,13 +188,10 @@ async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs
         // A launcher that is gone has nobody to tell.
         let _ = ready.write_all(b"1");
     }
-    let mut term = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut int = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let life = loop {
         tokio::select! {
             life = session.wait() => break life,
-            _ = term.recv() => session.end(),
-            _ = int.recv() => session.end(),
+            word = signals.next() => signals.act(word, inner.foreground, &session),
         }
     };
     if life != Life::Failed {
@@ -184,6 +203,39 @@ async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs
         replace_heart(&own_places, &inner.program).await.map_err(|error| error.to_string())?;
     }
     Ok(EXIT_FAILED)
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup?, ending: None })
+    }
+
+    /// The next one. Cancel-safe.
+    async fn next(&mut self) -> Word {
+        tokio::select! {
+            _ = self.terminate.recv() => Word::Stop,
+            _ = self.interrupt.recv() => Word::Stop,
+            _ = self.hangup.recv() => Word::HungUp,
+        }
+    }
+
+    /// The first word to stop ends everything in order, the second kills what is left. Nothing takes a stop back.
+    fn act(&mut self, word: Word, foreground: bool, session: &Session) {
+        match word {
+            Word::Stop if self.ending.is_some_and(|since| since.elapsed() < ECHO) => {}
+            Word::Stop if self.ending.is_some() => session.hurry(),
+            Word::HungUp if self.ending.is_some() || !foreground => tracing::info!("a hang-up changes nothing"),
+            // In the foreground the terminal is all there is.
+            Word::Stop | Word::HungUp => {
+                self.ending = Some(Instant::now());
+                session.end();
+            }
+        }
+    }
 }
 
 /// Whoever typed the first command leaves no trace on what runs for days: mask, niceness, limits and how soon the kernel

@@ -32,8 +32,8 @@
 //! begin, goes the way of *what follows*: Stopped, Pending for its next life, Failed with its group, or judged as a
 //! crash.
 //!
-//! *Judged*: a clean end of a transient or temporary child is Done; any other end of a temporary one is Failed; the
-//! rest is *charged* and goes to Pending, or to Backoff if there is a delay.
+//! *Judged*: a clean end of a transient or temporary child is Done, unless it was to become ready and never was; any
+//! other end of a temporary one is Failed; the rest is *charged* and goes to Pending, or to Backoff if there is a delay.
 //!
 //! *Not begun*: what was to be tried once only (`Add`, `Try`, OTP's first start of all) is dropped, Stopped, or ends
 //! the supervisor. Where trying again cannot help, the child is as good as given up; with

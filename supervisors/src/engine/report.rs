@@ -155,6 +155,8 @@ pub enum Cause {
     Operator,
     /// A life ended.
     Exit(ExitReason),
+    /// A life ended normally before it had ever been ready, which it was to report.
+    ExitUnready(ExitReason),
     /// A life could not begin.
     StartError(StartError),
     /// A life did not become ready in time.
@@ -258,6 +260,10 @@ impl fmt::Display for Cause {
         match self {
             Self::Operator => f.write_str("asked for"),
             Self::Exit(reason) => write_exit(f, reason),
+            Self::ExitUnready(reason) => {
+                write_exit(f, reason)?;
+                f.write_str(" before it was ready")
+            }
             Self::StartError(error) => write!(f, "failed to {error}"),
             Self::ReadyTimeout { within } => write!(f, "not ready within {within:?}"),
             Self::Liveness(detail) => write!(f, "stopped answering: {detail}"),

@@ -170,21 +170,27 @@ impl Engine {
         self.children[at].last_exit = Some(reason.clone());
         self.report(at, What::Exited { reason: reason.clone(), expected }, None);
         self.leave_falls(at);
-        match life.leaving.map(|leaving| leaving.next) {
+        match life.leaving.clone().map(|leaving| leaving.next) {
             Some(Next::Down) => self.down(at),
             Some(Next::Again(birth)) => self.enter(at, State::Pending(Pending::new(birth))),
             Some(Next::Crash(cause)) => self.crashed(at, *cause, life.stable),
             Some(Next::Fail) => self.fail_with_group(at),
-            None => self.judge(at, reason, life.stable),
+            None => self.judge(at, reason, &life),
         }
     }
 
     /// A life ended by itself: OTP's table of restart type and reason.
-    fn judge(&mut self, at: Key, reason: ExitReason, stable: bool) {
+    ///
+    /// Whoever waits for a child that reports readiness waits for that: one that ends without it has not done its part.
+    fn judge(&mut self, at: Key, reason: ExitReason, life: &Life) {
+        let unready = !life.was_ready && matches!(self.children[at].spec.readiness, Readiness::Within(_));
         match (self.children[at].spec.restart, reason.is_normal()) {
+            (Restart::Transient | Restart::Temporary, true) if unready => {
+                self.crashed(at, Cause::ExitUnready(reason), life.stable);
+            }
             (Restart::Transient | Restart::Temporary, true) => self.done(at, reason),
             (Restart::Permanent, _) | (Restart::Transient | Restart::Temporary, false) => {
-                self.crashed(at, Cause::Exit(reason), stable);
+                self.crashed(at, Cause::Exit(reason), life.stable);
             }
         }
     }

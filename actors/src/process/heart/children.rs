@@ -12,14 +12,18 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::limits::{Arranged, OpenFiles, arrange};
-use super::wire::{Adoption, FromHeart, Held, Hold, Key, Order, StubOrder};
+use super::wire::{Adoption, Ending, FromHeart, Held, Hold, Key, Order, Reach, StubOrder, WithDaemon};
 use super::{stranger, stub};
 use crate::process::cgroup::{Cgroup, Cgroups};
+use crate::process::identity::Stat;
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
 
 /// How long a stub may take to become its program; it does a few system calls.
 const STUB_MAX_MS: u16 = 5_000;
+
+/// Descendants looked at in one go: more are a fork storm, which the next daemon's rounds end.
+const DESCENDANTS_MAX: usize = 4096;
 
 /// How the envelope's variable begins (`runtime/src/vars` writes it; here it is only compared).
 const ENVELOPE: &[u8] = b"ENVCTL_RT_VARS=";
@@ -43,6 +47,10 @@ struct Child {
     exit: Option<WaitStatus>,
     /// The envelope it was started with, as it stands in its environment: its orphans carry the same.
     envelope: Option<Vec<u8>>,
+    /// How far its end reaches, and whether it ends with the daemon.
+    ending: Ending,
+    /// Whether it was asked to end because the daemon died.
+    doomed: bool,
     /// Acknowledged before it had ended: nobody will ask again, so it is reaped as soon as it ends.
     forsaken: bool,
     /// When it started, if an earlier heart has started it: then it is no child of ours, and never reaped by us.
@@ -140,7 +148,7 @@ impl Children {
     /// Signals a process or its group. A process that is gone is no error: its end is on its way.
     pub fn signal(&self, key: Key, signal: i32, group: bool) {
         let Some(child) = self.held.get(&key) else { return };
-        if group && signal == nix::libc::SIGKILL && child.exit.is_some() {
+        if group && signal == nix::libc::SIGKILL && child.exit.is_some() && child.ending.reach == Reach::All {
             self.kill_orphans(child);
         }
         if group
@@ -174,6 +182,46 @@ impl Children {
                 let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
             }
         }
+    }
+
+    /// Asks everything to end that ends with the daemon. Gives what is to be killed, and after how many milliseconds.
+    pub fn end_with_daemon(&mut self) -> Vec<(Key, u64)> {
+        let doomed = self.held.iter_mut().filter(|(_, child)| child.exit.is_none() && !child.doomed);
+        let asked: Vec<(Key, WithDaemon)> = doomed
+            .filter_map(|(key, child)| {
+                let how = child.ending.with_daemon?;
+                child.doomed = true;
+                tracing::info!(tag = child.tag, pid = child.pid, "asked to end: the daemon died");
+                Some((*key, how))
+            })
+            .collect();
+        for (key, WithDaemon { signal, group, .. }) in &asked {
+            self.signal(*key, *signal, *group);
+            self.signal(*key, nix::libc::SIGCONT, *group);
+        }
+        asked.into_iter().map(|(key, how)| (key, how.grace_ms)).collect()
+    }
+
+    /// Kills a process that was asked to end with the daemon, as far as its end reaches.
+    pub fn kill_doomed(&self, key: Key) {
+        let Some(child) = self.held.get(&key).filter(|child| child.doomed) else { return };
+        if child.ending.reach == Reach::All && child.exit.is_none() {
+            // While the leader lives its descendants can be told, also those without an envelope in other sessions.
+            kill_descendants(child.pid);
+        }
+        self.signal(key, nix::libc::SIGKILL, child.ending.reach != Reach::Main);
+    }
+
+    /// Kills what processes that ended with the daemon have left: each round may bring new orphans to us.
+    pub fn kill_left_by_doomed(&self) {
+        for (key, _) in self.held.iter().filter(|(_, child)| child.doomed && child.exit.is_some()) {
+            self.kill_doomed(*key);
+        }
+    }
+
+    /// Whether anything that was asked to end with the daemon still lives.
+    pub fn is_ending(&self) -> bool {
+        self.held.values().any(|child| child.doomed && child.exit.is_none())
     }
 
     /// Reaps an ended process: from now on its number may be taken by another. One that has not ended yet is reaped then.
@@ -229,19 +277,31 @@ impl Children {
     }
 
     fn try_adopt(&mut self, order: Adoption) -> Result<(), Failure> {
-        let Adoption { key, tag, pid, start_time, out, err } = order;
+        let Adoption { key, tag, pid, start_time, out, err, ending } = order;
         let pidfd = stranger::open(pid, start_time)?;
         let fifos = [open_fifo(&out)?, open_fifo(&err)?];
         let envelope = stranger::variable(pid, ENVELOPE);
         // Its cgroup, if it had one, is not known any more: what is in it belongs by the other proofs.
         let (adopted, hold) = (Some(start_time), None);
-        let child = Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted, hold, _fifos: fifos };
+        let child = Child {
+            tag,
+            pid,
+            pidfd,
+            exit: None,
+            envelope,
+            ending,
+            doomed: false,
+            forsaken: false,
+            adopted,
+            hold,
+            _fifos: fifos,
+        };
         self.held.insert(key, child);
         Ok(())
     }
 
     fn try_spawn(&mut self, order: Order) -> Result<u32, Failure> {
-        let (tag, key) = (order.tag.clone(), order.key);
+        let (tag, key, ending) = (order.tag.clone(), order.key, order.ending);
         let envelope = order.env.iter().find(|entry| entry.starts_with(ENVELOPE)).map(|entry| entry.to_vec());
         let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
         let Arranged { stub, cgroup, hold } = arrange(&order, &mut self.cgroups);
@@ -249,7 +309,19 @@ impl Children {
         let (pid, pidfd) = started.inspect_err(|_| {
             cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
         })?;
-        let child = Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, adopted: None, hold, _fifos: fifos };
+        let child = Child {
+            tag,
+            pid,
+            pidfd,
+            exit: None,
+            envelope,
+            ending,
+            doomed: false,
+            forsaken: false,
+            adopted: None,
+            hold,
+            _fifos: fifos,
+        };
         self.held.insert(key, child);
         Ok(pid)
     }
@@ -325,6 +397,27 @@ impl Child {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: None }
+    }
+}
+
+/// Kills the descendants of a living process, the deepest last: a killed parent's children come to us, and are seen already.
+fn kill_descendants(of: u32) {
+    let mut open = vec![of];
+    let mut found = Vec::new();
+    while let Some(parent) = open.pop().filter(|_| found.len() < DESCENDANTS_MAX) {
+        let path = format!("/proc/{parent}/task/{parent}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
+            let Ok(pidfd) = child::pidfd_open(pid) else { continue };
+            // Checked after opening: from here on the descriptor cannot come to mean another process.
+            if Stat::read(pid).is_some_and(|stat| stat.parent == parent) {
+                found.push(pidfd);
+                open.push(pid);
+            }
+        }
+    }
+    for pidfd in found {
+        let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
 }
 

@@ -13,6 +13,7 @@
 //! without the care for orphans and for the daemon.
 
 pub mod children;
+pub mod guardian;
 pub mod keeper;
 pub mod limits;
 pub mod run;

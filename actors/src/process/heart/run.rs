@@ -6,13 +6,14 @@ use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::children::{Children, own_children};
+use super::guardian::Guardian;
 use super::keeper::{DaemonCommand, Keeper, Next};
 use super::wire::{Connection, FromHeart, Key, ToHeart, VERSION};
 use crate::process::reserve::Reserve;
@@ -31,8 +32,8 @@ const REVIVE_TRIES_MAX: u32 = 20;
 /// Pause between them, in milliseconds.
 const REVIVE_PAUSE_MS: u16 = 100;
 
-/// How often what ended under a debugger is looked at, in milliseconds: nothing else tells that the debugger has let go.
-const TRACED_LOOK_MS: u16 = 100;
+/// How often what ended under a debugger is looked at: nothing else tells that the debugger has let go.
+const TRACED_LOOK: Duration = Duration::from_millis(100);
 /// Descriptors kept back for starting a daemon when there are no others: a socket pair, a copy, a pidfd, and its log.
 const REVIVE_FDS: usize = 8;
 
@@ -61,6 +62,10 @@ struct Heart {
     started: Instant,
     /// What has ended, by its token, while a debugger has still to let go of it: only then are we told how.
     traced: BTreeSet<u64>,
+    /// Who is killed when, because the daemon died.
+    guardian: Guardian,
+    /// Nobody is to come after the daemon: only what ends with it is still seen to its end.
+    last: bool,
 }
 
 /// What only a heart that is a process has.
@@ -111,14 +116,14 @@ pub fn in_thread(stub: Option<PathBuf>) -> io::Result<UnixStream> {
 impl Heart {
     fn new(children: Children, process: Option<Process>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self { epoll, connection: None, children, process, started: now(), traced: BTreeSet::new() })
+        let (guardian, traced) = (Guardian::default(), BTreeSet::new());
+        Ok(Self { epoll, connection: None, children, process, started: now(), traced, guardian, last: false })
     }
 
     fn run(&mut self) -> io::Result<End> {
         let mut events = [EpollEvent::empty(); EVENTS_MAX];
         loop {
-            let timeout = if self.traced.is_empty() { EpollTimeout::NONE } else { EpollTimeout::from(TRACED_LOOK_MS) };
-            let count = match self.epoll.wait(&mut events, timeout) {
+            let count = match self.epoll.wait(&mut events, self.patience()) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
@@ -129,7 +134,26 @@ impl Heart {
                     return Ok(end);
                 }
             }
+            self.guard();
+            if self.last && !self.children.is_ending() {
+                return Ok(End::GaveUp);
+            }
         }
+    }
+
+    /// How long nothing may happen: until somebody is to be killed, or what a debugger has is to be looked at.
+    fn patience(&self) -> EpollTimeout {
+        let look = (!self.traced.is_empty()).then_some(TRACED_LOOK);
+        let wait = self.guardian.next(now()).into_iter().chain(look).min();
+        wait.and_then(|wait| EpollTimeout::try_from(wait).ok()).unwrap_or(EpollTimeout::NONE)
+    }
+
+    /// Kills whoever has had its time, and what those have left that ended in it.
+    fn guard(&mut self) {
+        for key in self.guardian.due(now()) {
+            self.children.kill_doomed(key);
+        }
+        self.children.kill_left_by_doomed();
     }
 
     fn handle(&mut self, token: u64) -> io::Result<Flow> {
@@ -249,6 +273,10 @@ impl Heart {
         let next = process.keeper.ended(now)?;
         let is_undecided = next.is_none() && process.keeper.pidfd().is_some();
         self.disconnect();
+        if matches!(next, Some(Next::Restart | Next::GiveUp)) {
+            let asked = self.children.end_with_daemon();
+            self.guardian.expect(asked, self::now());
+        }
         match next {
             None => {
                 self.traced.extend(is_undecided.then_some(TOKEN_DAEMON));
@@ -257,7 +285,7 @@ impl Heart {
             Some(Next::Finish(code)) => Ok(Flow::End(End::Finished(code))),
             Some(Next::GiveUp) => {
                 tracing::error!("the daemon died too often; units are left as they are");
-                Ok(Flow::End(End::GaveUp))
+                self.give_up()
             }
             Some(Next::Restart) => self.revive(),
         }
@@ -279,7 +307,13 @@ impl Heart {
             // Nothing to poll: only the pause is wanted, in the one place where heart may not go on.
             let _ = nix::poll::poll(&mut [], REVIVE_PAUSE_MS);
         }
-        Ok(Flow::End(End::GaveUp))
+        self.give_up()
+    }
+
+    /// No daemon comes any more; what ends with it is seen to its end by us.
+    fn give_up(&mut self) -> io::Result<Flow> {
+        self.last = self.children.is_ending();
+        Ok(if self.last { Flow::Go } else { Flow::End(End::GaveUp) })
     }
 
     fn start_daemon(&mut self) -> io::Result<()> {

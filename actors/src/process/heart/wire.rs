@@ -69,6 +69,9 @@ pub struct Order {
     /// A regular file for standard input.
     #[serde(default)]
     pub stdin: Option<ByteBuf>,
+    /// How it ends where no daemon asks it to.
+    #[serde(default)]
+    pub ending: Ending,
 }
 
 /// Limits of all processes of a life together, as far as this machine can hold them.
@@ -125,6 +128,43 @@ pub struct Adoption {
     pub out: ByteBuf,
     /// FIFO for standard error.
     pub err: ByteBuf,
+    /// How it ends where no daemon asks it to.
+    #[serde(default)]
+    pub ending: Ending,
+}
+
+/// How far the end of a process reaches, and whether it ends with the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ending {
+    /// Who is killed with it.
+    #[serde(default)]
+    pub reach: Reach,
+    /// How it is ended when the daemon dies; `None`: it lives on for the next one.
+    #[serde(default)]
+    pub with_daemon: Option<WithDaemon>,
+}
+
+/// Who is killed with a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Reach {
+    /// Nobody else.
+    Main,
+    /// Its process group.
+    Group,
+    /// Its group, and the orphans that carry its envelope.
+    #[default]
+    All,
+}
+
+/// How a process is ended when the daemon dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithDaemon {
+    /// The signal that asks.
+    pub signal: i32,
+    /// Whether its whole group is asked.
+    pub group: bool,
+    /// Milliseconds until it is killed.
+    pub grace_ms: u64,
 }
 
 /// What the exec stub does before it becomes the program.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use envctl_actors::process::Scope;
 use envctl_supervisors::spec::{
     Backoff, Condition, Edge, Escalate, Flags, GroupSpec, Readiness, Restart, Shutdown, Then,
 };
 
 use super::{Project, codes, effective, good, group};
-use crate::spec::{Ask, Inherit, Preset, ProbePort, Run, UnitKind, UnitSpec};
+use crate::spec::{Ask, Inherit, Preset, ProbePort, Run, StopAsk, StopStep, UnitKind, UnitSpec};
 
 /// The example of the guide.
 pub(super) const SHOP: &str = r#"
@@ -82,7 +83,7 @@ fn the_example_of_the_guide_is_understood() {
     assert_eq!(api.child.readiness, Readiness::Within(Duration::from_secs(30)));
     assert_eq!(api.child.restart, Restart::Permanent);
     assert_eq!(api.child.shutdown, Shutdown::Timeout(Duration::from_secs(5)));
-    assert_eq!(api.stop_signal, nix::sys::signal::Signal::SIGINT as i32);
+    assert!(matches!(api.stop[..], [StopStep { ask: StopAsk::Signal(2), scope: Scope::All, .. }]));
     assert_eq!(api.at.line, 11);
     let ready = api.ready.as_ref().unwrap();
     assert!(
@@ -241,5 +242,27 @@ fn the_client_form_of_a_diagnostic_names_file_line_and_column() {
             "column": 13,
             "hint": "write \"3\" with quotes",
         })
+    );
+}
+
+#[test]
+fn a_list_of_stops_is_taken_in_order_and_its_sum_is_the_grace() {
+    let text = "on_daemon_death = 'stop'\n[services.a]\ncmd = 'a'\nstop = [{ signal = 'INT', scope = 'main', after = '2s' }, \
+                { sh = 'drain', scope = 'group', after = '500ms' }]\n[services.b]\ncmd = 'b'\nstop = { cmd = 'b --quit' }\n";
+    let spec = good(text).spec;
+    assert!(spec.end_with_daemon);
+    let a = &spec.units["a"];
+    assert_eq!(a.child.shutdown, Shutdown::Timeout(Duration::from_millis(2500)));
+    assert!(matches!(
+        &a.stop[..],
+        [
+            StopStep { ask: StopAsk::Signal(2), scope: Scope::Main, .. },
+            StopStep { ask: StopAsk::Run(Run::Shell(line)), scope: Scope::Group, .. },
+        ] if line == "drain"
+    ));
+    let b = &spec.units["b"];
+    assert_eq!(b.child.shutdown, Shutdown::Timeout(Duration::from_secs(5)));
+    assert!(
+        matches!(&b.stop[..], [StopStep { ask: StopAsk::Run(Run::Command(words)), scope: Scope::All, .. }] if words.len() == 2)
     );
 }

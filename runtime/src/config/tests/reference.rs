@@ -9,7 +9,7 @@ const PAGE: &str = include_str!("../../../../docs/reference/config.md");
 const UNKNOWN: &str = "zzzzzzzzzzzz";
 
 /// Each table the reader knows: the headings it is described under, and a file whose only unknown key is in that table.
-const TABLES: [(&[&str], &str); 16] = [
+const TABLES: [(&[&str], &str); 18] = [
     (&["Top of the file"], "zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Logs"], "logs.zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Every unit", "Services and tasks"], "[services.a]\ncmd = 'a'\nzzzzzzzzzzzz = 1"),
@@ -19,6 +19,8 @@ const TABLES: [(&[&str], &str); 16] = [
     (&["Backoff"], "[services.a]\ncmd = 'a'\nbackoff.zzzzzzzzzzzz = 1"),
     (&["Stop"], "[services.a]\ncmd = 'a'\nstop.zzzzzzzzzzzz = 1"),
     (&["Limits"], "[services.a]\ncmd = 'a'\nlimits.zzzzzzzzzzzz = 1"),
+    (&["Stop"], "[services.a]\ncmd = 'a'\nstop = [{ signal = 'INT', after = '1s', zzzzzzzzzzzz = 1 }]"),
+    (&["Stop"], "[requirements.redis]\nstop.zzzzzzzzzzzz = 1"),
     (&["Needs"], "[services.a]\ncmd = 'a'\nneeds.b.zzzzzzzzzzzz = 1\n[services.b]\ncmd = 'b'"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nready = { tcp = true, zzzzzzzzzzzz = 1 }"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nalive = { tcp = true, zzzzzzzzzzzz = 1 }"),
@@ -29,9 +31,11 @@ const TABLES: [(&[&str], &str); 16] = [
 ];
 
 /// Each key that takes one of a few words, as [`TABLES`].
-const WORDS: [(&str, &str); 9] = [
+const WORDS: [(&str, &str); 11] = [
     ("Every unit", "[services.a]\ncmd = 'a'\nrestart = 'zzzzzzzzzzzz'"),
     ("Every unit", "[services.a]\ncmd = 'a'\nescalate = 'zzzzzzzzzzzz'"),
+    ("Stop", "[services.a]\ncmd = 'a'\nstop.scope = 'zzzzzzzzzzzz'"),
+    ("Top of the file", "on_daemon_death = 'zzzzzzzzzzzz'\n[services.a]\ncmd = 'a'"),
     ("Needs", "[services.a]\ncmd = 'a'\nneeds.b = 'zzzzzzzzzzzz'\n[services.b]\ncmd = 'b'"),
     ("Needs", "[services.a]\ncmd = 'a'\nneeds.b.then = 'zzzzzzzzzzzz'\n[services.b]\ncmd = 'b'"),
     ("Groups", "[services.a]\ncmd = 'a'\n[groups.g]\nmembers = ['a']\nstrategy = 'zzzzzzzzzzzz'"),
@@ -80,8 +84,8 @@ fn every_key_the_reader_knows_is_on_the_reference_page() {
 #[test]
 fn every_table_of_the_reader_is_compared_with_the_page() {
     let made: usize = sources().iter().map(|(_, text)| text.matches("Reader::new(").count()).sum();
-    // Units of three kinds share a reader, as do the two probes; one probe is asked twice.
-    let shared = TABLES.len() - 4;
+    // Units of three kinds share a reader, as do the two probes and the two forms of `stop`; one probe is asked twice.
+    let shared = TABLES.len() - 5;
     assert_eq!(made, shared, "a new table is read: add it to TABLES and to docs/reference/config.md");
 }
 

@@ -52,6 +52,20 @@ fn a_need_that_is_to_be_done_holds_only_after_a_clean_end() {
 }
 
 #[test]
+fn a_temporary_child_that_ends_normally_before_it_was_ready_has_failed_and_after_it_is_done() {
+    let mut s = Script::new("?db! api<db=ready").slow_to_start("db");
+    s.start("");
+    s.spawned("db");
+    s.exits("db", 0);
+    assert_eq!(s.states(), "db:failed api:pending");
+    s.start("db");
+    s.spawned("db");
+    s.ready("db");
+    s.exits("db", 0);
+    assert_eq!(s.states(), "db:done api:running");
+}
+
+#[test]
 fn a_named_start_brings_up_what_it_needs_and_nothing_else() {
     let mut s = Script::new("db! api<db=ready other");
     s.start("api");
