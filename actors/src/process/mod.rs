@@ -11,6 +11,7 @@
 pub mod command;
 pub mod end;
 pub mod exec;
+pub mod handover;
 pub mod heart;
 pub mod identity;
 pub mod life;

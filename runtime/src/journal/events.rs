@@ -116,6 +116,7 @@ details! {
     ACTOR = "actor", Public, "an actor of the runtime";
     ERROR = "error", Path, "an error of the runtime's own";
     BUILD = "build", Public, "version of the program";
+    FROM = "from", Public, "version of the program before";
     RETRY = "retry", Public, "whether it will be tried again";
 }
 
@@ -165,7 +166,8 @@ events! {
     DaemonStarted = "daemon.started", "The session's daemon began.", [PID, BUILD];
     DaemonStopped = "daemon.stopped", "The session's daemon ended in order.", [PID];
     DaemonDied = "daemon.died", "The daemon before this one ended without a word.", [PID];
-    DaemonUpgraded = "daemon.upgraded", "The daemon was replaced by another build.", [BUILD];
+    DaemonUpgraded = "daemon.upgraded", "The daemon was replaced by another build.", [FROM, BUILD, PATH];
+    DaemonRescued = "daemon.rescued", "An upgrade failed, and the program of before serves on.", [BUILD, PATH, ERROR];
     HeartLost = "heart.lost", "The parent of all units is gone; exit codes may be unknown until the next start.", [PID];
     ActorFailed = "actor.failed", "A part of the runtime itself failed and was restarted: a bug.", [ACTOR, ERROR];
     JournalRepaired = "journal.repaired", "Damaged lines were found in the journal and set aside.", [COUNT, BYTES, PATH];

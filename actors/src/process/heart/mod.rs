@@ -7,12 +7,14 @@
 //! ```text
 //! daemon ──Spawn, Signal, Ack──▶ heart ──posix_spawn──▶ units
 //!        ◀─Hello, Spawned, Exited──
+//!        ──HandOver, Greet, Keep─▶        an upgrade: see `handover`
 //! ```
 //!
 //! Runs as a process (`envctl heart`) or, for an embedding program, as a thread of it ([`run::in_thread`]): the same loop,
 //! without the care for orphans and for the daemon.
 
 pub mod children;
+pub mod handover;
 pub mod keeper;
 pub mod run;
 pub mod stub;

@@ -1,10 +1,12 @@
 //! The loop: epoll turns descriptors into calls, nothing else.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -12,7 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::children::{Children, own_children};
 use super::keeper::{DaemonCommand, Keeper, Next};
-use super::wire::{Connection, FromHeart, Key, ToHeart, VERSION};
+use super::wire::{BUILD, Connection, FromHeart, Key, ToHeart, VERSION};
 use crate::process::sys::child;
 
 const TOKEN_CONNECTION: u64 = 0;
@@ -48,6 +50,8 @@ struct Heart {
     epoll: Epoll,
     connection: Option<Connection>,
     children: Children,
+    /// The daemon is being replaced: it is told nothing until the next one asks to be greeted.
+    silent: bool,
     /// Only as a process: signals, orphans and the daemon are then ours to look after.
     process: Option<Process>,
     started: Instant,
@@ -93,22 +97,39 @@ pub fn in_thread(stub: Option<PathBuf>) -> io::Result<UnixStream> {
 impl Heart {
     fn new(children: Children, process: Option<Process>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self { epoll, connection: None, children, process, started: now() })
+        Ok(Self { epoll, connection: None, children, silent: false, process, started: now() })
     }
 
     fn run(&mut self) -> io::Result<End> {
         let mut events = [EpollEvent::empty(); EVENTS_MAX];
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let count = match self.epoll.wait(&mut events, self.timeout()) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
+            self.end_overdue();
             for event in &events[..count] {
                 if let Flow::End(end) = self.handle(event.data())? {
                     return Ok(end);
                 }
             }
+        }
+    }
+
+    /// There is nothing to wait for by the clock but a program that takes over.
+    fn timeout(&self) -> EpollTimeout {
+        let patience = self.process.as_ref().and_then(|process| process.keeper.patience(now() - self.started));
+        // Rounded up, so that the time is really over when the wait is.
+        patience.map_or(EpollTimeout::NONE, |left| {
+            EpollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(EpollTimeout::NONE)
+        })
+    }
+
+    fn end_overdue(&mut self) {
+        let now = now() - self.started;
+        if let Some(process) = &mut self.process {
+            process.keeper.end_overdue(now);
         }
     }
 
@@ -165,7 +186,28 @@ impl Heart {
                 self.children.acknowledge(key);
                 Ok(())
             }
+            ToHeart::HandOver { program } => self.hand_over(&program),
+            ToHeart::Greet => {
+                self.silent = false;
+                self.greet()
+            }
+            ToHeart::Keep => {
+                if let Some(process) = &mut self.process {
+                    process.keeper.keep();
+                }
+                Ok(())
+            }
         }
+    }
+
+    fn hand_over(&mut self, program: &[u8]) -> io::Result<()> {
+        let now = now() - self.started;
+        // A thread cannot outlive its program, so it is never asked.
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.keeper.hand_over(OsStr::from_bytes(program).to_owned(), now);
+        self.tell(&FromHeart::HandingOver)?;
+        self.silent = true;
+        Ok(())
     }
 
     fn on_child(&mut self, key: Key) -> io::Result<()> {
@@ -243,13 +285,19 @@ impl Heart {
     fn connect(&mut self, connection: Connection) -> io::Result<()> {
         self.epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_CONNECTION))?;
         self.connection = Some(connection);
-        let hello = FromHeart::Hello { version: VERSION, pid: std::process::id(), held: self.children.list() };
-        self.tell(&hello)
+        self.silent = false;
+        self.greet()
+    }
+
+    fn greet(&mut self) -> io::Result<()> {
+        let rescued = self.process.as_ref().and_then(|process| process.keeper.rescued()).map(str::to_owned);
+        let (pid, held, build) = (std::process::id(), self.children.list(), Some(BUILD.to_owned()));
+        self.tell(&FromHeart::Hello { version: VERSION, pid, held, build, rescued })
     }
 
     /// Tells the daemon, if there is one. What it misses, the next one is told by `Hello`.
     fn tell(&mut self, message: &FromHeart) -> io::Result<()> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.silent) else { return Ok(()) };
         if let Err(error) = connection.send(message) {
             tracing::warn!(%error, "the daemon cannot be told");
             self.disconnect();
