@@ -3,9 +3,12 @@
 //! Nothing here prints but notices. Reading commands get a daemon only if one runs, or if a run is recorded as up;
 //! [`Context::daemon`] alone starts one.
 
+mod build;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use envctl_runtime::config::{self, Diagnostics, Loaded, Severity, Source};
@@ -44,6 +47,8 @@ pub(crate) struct Context {
     environment: Environment,
     start: PathBuf,
     session: Name,
+    /// It was said that the daemon is of another build.
+    build_noted: AtomicBool,
 }
 
 /// The project a command is about.
@@ -111,7 +116,8 @@ impl Context {
         let start = start_directory(global.directory.as_deref())?;
         let session = session(&global, &environment)?;
         let file = file.or_else(|| environment.file.clone()).map(|file| start.join(file));
-        Ok(Self { output, global, file, environment, start, session })
+        let build_noted = AtomicBool::new(false);
+        Ok(Self { output, global, file, environment, start, session, build_noted })
     }
 
     /// The session's name.
@@ -262,8 +268,15 @@ impl Context {
 
     // --- the daemon ---
 
-    /// The session's daemon, if one runs.
+    /// The session's daemon, if one runs. Says so if it is of another build.
     pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, CliError> {
+        let client = self.connect().await?;
+        client.iter().for_each(|client| self.note_build(client));
+        Ok(client)
+    }
+
+    /// As [`Self::running_daemon`], without a word about its build: for commands that end or replace it.
+    pub(crate) async fn connect(&self) -> Result<Option<Client>, CliError> {
         match Client::connect(&self.socket()?, CONNECT_DEADLINE).await {
             Ok(client) => Ok(Some(client)),
             // One that dies while it is greeted does not run either.
@@ -289,9 +302,26 @@ impl Context {
         let places = self.places()?;
         let program = std::env::current_exe()?;
         let options = LaunchOptions { program, deadline: LAUNCH_DEADLINE };
-        launch::ensure_daemon(&places, options).await.map_err(|error| {
+        let launched = launch::ensure_daemon(&places, options).await.map_err(|error| {
             CliError::new("daemon", chain(&error)).hint(format!("its log is {}", places.daemon_log().display()))
-        })
+        });
+        launched.inspect(|client| self.note_build(client))
+    }
+
+    /// Says once, to people, that the daemon is of another build, and what to do about it.
+    fn note_build(&self, client: &Client) {
+        let link = client.peer_pid().and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+        let ours = std::env::current_exe().ok();
+        let Some(notice) = build::notice(&client.hello().build, link.as_deref(), ours.as_deref()) else { return };
+        if !self.output.json && !self.build_noted.swap(true, Ordering::Relaxed) {
+            self.output.say(&crate::output::harmless(&notice));
+            self.output.hint("`envctl daemon upgrade` replaces it by this one; units run on");
+        }
+    }
+
+    /// Where the command works.
+    pub(crate) fn start(&self) -> &Path {
+        &self.start
     }
 
     /// The daemon that takes over from one that died under us.

@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 54] = [
+const LINES: [&str; 55] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
@@ -56,6 +56,7 @@ const LINES: [&str; 54] = [
     "projects",
     "daemon status",
     "daemon stop",
+    "daemon upgrade --to /opt/envctl",
     "daemon run",
     "daemon logs -n 5",
     "list-commands",

@@ -1,5 +1,7 @@
 //! `envctl daemon`.
 
+mod upgrade;
+
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,11 +30,12 @@ const GONE_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum Command {
     Status(StatusArgs),
     Stop(StopArgs),
+    Upgrade(upgrade::Args),
     Run(RunArgs),
     Logs(LogsArgs),
 }
 
-/// Show the daemon: process, version, uptime, projects
+/// Show the daemon: process, version, uptime, projects, the last upgrade
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {}
 
@@ -82,6 +85,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
     match command {
         Command::Status(_) => status(context).await,
         Command::Stop(_) => stop(context).await,
+        Command::Upgrade(args) => upgrade::run(context, args).await,
         Command::Logs(args) => logs(context, &args),
         Command::Run(_) => Err(CliError::new("failed", "`daemon run` is started without a runtime around it")),
     }
@@ -129,10 +133,14 @@ fn daemon_json(daemon: DaemonView) -> Result<serde_json::Map<String, serde_json:
 }
 
 fn text(daemon: &DaemonView) -> String {
-    let heart = daemon.heart_pid.map_or_else(|| "none".to_owned(), |pid| pid.to_string());
+    let version =
+        daemon.heart_version.as_deref().map(|version| format!(" ({})", harmless(version))).unwrap_or_default();
+    let heart = daemon.heart_pid.map_or_else(|| "none".to_owned(), |pid| format!("{pid}{version}"));
+    let program = daemon.program.iter().map(|program| format!("program   {}\n", program.display())).collect::<String>();
+    let upgrade = daemon.upgrade.iter().map(|last| format!("upgrade   {}\n", upgrade::told(last))).collect::<String>();
     let projects = if daemon.projects.is_empty() { "none".to_owned() } else { daemon.projects.join(", ") };
     format!(
-        "session   {}\npid       {}\nheart     {heart}\nversion   {}\nuptime    {}\nsocket    {}\nprojects  {}\n",
+        "session   {}\npid       {}\nheart     {heart}\nversion   {}\n{program}uptime    {}\n{upgrade}socket    {}\nprojects  {}\n",
         harmless(&daemon.session),
         daemon.pid,
         harmless(&daemon.version),
@@ -143,7 +151,7 @@ fn text(daemon: &DaemonView) -> String {
 }
 
 async fn stop(context: &Context) -> Result<Exit, CliError> {
-    let (was_running, escaped) = match context.running_daemon().await? {
+    let (was_running, escaped) = match context.connect().await? {
         Some(client) => {
             let processes = inner_processes(&client).await?;
             let DaemonStopReply { escaped } = client.request(DaemonStop {}).await?;

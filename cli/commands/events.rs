@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use envctl_runtime::control::client::ClientError;
+use envctl_runtime::control::following::Following;
 use envctl_runtime::control::view::EventView;
 use envctl_runtime::control::wire::FollowEvents;
 use envctl_runtime::journal;
@@ -37,7 +37,6 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     target.check_units(&args.units, view.as_ref())?;
     let wanted = |event: &EventView| args.units.is_empty() || args.units.iter().any(|unit| is_about(event, unit));
     let all = read(&places.events())?;
-    let mut last = all.last().map_or(0, |event| event.seq);
     let chosen: Vec<_> = all.iter().filter(|event| wanted(event)).collect();
     let skip = args.tail.map_or(0, |tail| chosen.len().saturating_sub(tail));
     for event in chosen.into_iter().skip(skip) {
@@ -46,25 +45,19 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     if !args.follow {
         return Ok(Exit::Ok);
     }
-    let Some(mut client) = context.reading_daemon(&places).await? else { return Ok(Exit::Ok) };
-    loop {
-        let mut events = client.subscribe(FollowEvents { project: target.reference.clone(), after: last }).await?;
-        loop {
-            match events.next().await {
-                Some(Ok(event)) => {
-                    last = last.max(event.seq);
-                    if wanted(&event) {
-                        tell(context, &event)?;
-                    }
-                }
-                None => return Ok(Exit::Ok),
-                Some(Err(ClientError::Refused(refusal))) if refusal.code == "not-found" => return Ok(Exit::Ok),
-                Some(Err(ClientError::Lost)) => break,
-                Some(Err(error)) => return Err(error.into()),
-            }
+    let Some(client) = context.reading_daemon(&places).await? else { return Ok(Exit::Ok) };
+    let after = all.last().map_or(0, |event| event.seq);
+    let follow = FollowEvents { project: target.reference.clone(), after };
+    let mut events = Following::new(client, follow, async || context.reconnect().await);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) if wanted(&event) => tell(context, &event)?,
+            Ok(_) => {}
+            Err(error) if error.code == "not-found" => return Ok(Exit::Ok),
+            Err(error) => return Err(error),
         }
-        client = context.reconnect().await?;
     }
+    Ok(Exit::Ok)
 }
 
 /// Whether an event is about a unit: it names it, or a group that the unit goes up and down with.

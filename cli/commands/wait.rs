@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use envctl_runtime::control::client::{Client, ClientError};
+use envctl_runtime::control::client::Client;
+use envctl_runtime::control::following::Following;
 use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
 use envctl_runtime::control::wire::WatchProject;
 use serde::Serialize;
@@ -87,26 +88,22 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
 
 async fn arrive(
     context: &Context,
-    mut client: Client,
+    client: Client,
     target: &Target,
     args: &Args,
     newest: &mut ProjectView,
 ) -> Result<(), CliError> {
-    loop {
-        let mut views = client.subscribe(WatchProject { project: target.reference.clone() }).await?;
-        loop {
-            match views.next().await {
-                Some(Ok(view)) => *newest = view,
-                Some(Err(ClientError::Lost)) => break,
-                Some(Err(error)) => return Err(error.into()),
-                None if args.what == What::Stopped => return Ok(()),
-                None => return Err(CliError::new("failed", format!("{} went down", target.name))),
-            }
-            if look(newest, args)? {
-                return Ok(());
-            }
+    let watch = WatchProject { project: target.reference.clone() };
+    let mut views = Following::new(client, watch, async || context.reconnect().await);
+    while let Some(view) = views.next().await {
+        *newest = view?;
+        if look(newest, args)? {
+            return Ok(());
         }
-        client = context.reconnect().await?;
+    }
+    match args.what {
+        What::Stopped => Ok(()),
+        What::Ready | What::Done => Err(CliError::new("failed", format!("{} went down", target.name))),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use envctl_runtime::control::client::Client;
-use envctl_runtime::control::wire::{DaemonStatus, FollowEvents, ProjectRef, Ps, WatchProject};
+use envctl_runtime::control::client::{Client, ClientError};
+use envctl_runtime::control::following::Following;
+use envctl_runtime::control::wire::{DaemonStatus, DaemonStop, FollowEvents, ProjectRef, Ps, WatchProject};
 
-use crate::harness::TestEnvironment;
+use crate::harness::{TestEnvironment, proc};
 
 /// Longest wait of any of these calls.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -45,6 +46,36 @@ fn a_program_sees_what_the_command_line_shows() {
             assert_eq!(event.seq, last + 1, "numbers without a gap");
             last = event.seq;
             if event.event == "unit.ready" {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn b14_a_program_goes_on_with_the_next_daemon_where_the_last_one_left_off() {
+    let env = TestEnvironment::new();
+    let project = env.project("[services.api]\ncmd = [\"FX\", \"run\"]\nready = { log = \"up\" }\n");
+    project.up();
+    let (daemon, socket) = (env.daemon_pid(), env.socket());
+    let project = ProjectRef { root: project.dir().canonicalize().expect("a path") };
+    run(async {
+        let client = Client::connect(&socket, DEADLINE).await.expect("a connection");
+        let follow = FollowEvents { project, after: 0 };
+        let mut events = Following::new(client, follow, async || Client::successor(&socket).await);
+        let first = events.next().await.expect("an event").expect("no error").seq;
+        let asking = Client::connect(&socket, DEADLINE).await.expect("a connection");
+        proc::kill_hard(daemon);
+        let next = asking.request(DaemonStatus {}).await.expect("it is asked again of the next daemon");
+        assert_ne!(next.pid, daemon);
+        let stop = asking.request(DaemonStop {}).await;
+        assert!(matches!(stop, Err(ClientError::Lost)), "what changes something is not asked again: {stop:?}");
+        let mut last = first;
+        loop {
+            let event = events.next().await.expect("more events").expect("an event");
+            assert_eq!(event.seq, last + 1, "numbers without a gap");
+            last = event.seq;
+            if event.event == "run.adopted" {
                 break;
             }
         }

@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod command;
 pub mod end;
 pub mod exec;
+pub mod handover;
 pub mod heart;
 pub mod identity;
 pub mod life;

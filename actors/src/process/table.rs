@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use super::command::Command;
 use super::end::{Batch, Proof};
+use super::handover::{Handover, HeartSaid};
 use super::heart::wire::{Adoption, Ending, FromHeart, Held, Hold, Inbox, Key, ToHeart, VERSION, encode};
 use super::identity::Identity;
 use super::spawn::{self, SpawnError};
@@ -152,6 +153,14 @@ pub enum Message {
     List(RpcReplyPort<Vec<HeldProcess>>),
     /// Heart's pid.
     HeartPid(RpcReplyPort<Option<u32>>),
+    /// What heart said of itself.
+    HeartSaid(RpcReplyPort<HeartSaid>),
+    /// Take up no start and no end any more; answered when those under way have been dealt with.
+    Calm(RpcReplyPort<()>),
+    /// Tell heart that this process becomes another program, by path; answered when nothing more comes from heart.
+    HandOver(Vec<u8>, RpcReplyPort<()>),
+    /// The program serves that took over from another.
+    Keep,
     /// Heart has spoken.
     Heard(FromHeart),
     /// Heart is gone.
@@ -180,6 +189,8 @@ pub struct TableActor;
 pub struct State {
     to_heart: mpsc::Sender<Vec<u8>>,
     heart_pid: Option<u32>,
+    heart_said: HeartSaid,
+    handover: Handover,
     /// What came before heart's greeting, which tells what is held; taken up after it.
     early: Vec<Message>,
     next_key: Key,
@@ -286,7 +297,15 @@ impl Processes {
         self.ask(Message::HeartPid).await.ok().flatten()
     }
 
-    async fn ask<T: Send + 'static>(&self, message: impl FnOnce(RpcReplyPort<T>) -> Message) -> Result<T, TableGone> {
+    pub(super) fn tell(&self, message: Message) {
+        // A table that is gone has nobody left to pass it on to.
+        let _ = self.actor.cast(message);
+    }
+
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<T>) -> Message,
+    ) -> Result<T, TableGone> {
         let (reply, answer) = oneshot::channel();
         self.actor.cast(message(reply.into())).map_err(|_| TableGone)?;
         answer.await.map_err(|_| TableGone)
@@ -341,6 +360,8 @@ impl Actor for TableActor {
         Ok(State {
             to_heart,
             heart_pid: None,
+            heart_said: HeartSaid::default(),
+            handover: Handover::default(),
             early: Vec::new(),
             next_key: 1,
             entries: BTreeMap::new(),
@@ -357,8 +378,14 @@ impl Actor for TableActor {
         message: Message,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        let Some(message) = state.hold_back(message) else { return Ok(()) };
         match message {
-            Message::Spawn(..) | Message::Adopt(..) | Message::Attach(..) | Message::List(_) | Message::HeartPid(_)
+            Message::Spawn(..)
+            | Message::Adopt(..)
+            | Message::Attach(..)
+            | Message::List(_)
+            | Message::HeartPid(_)
+            | Message::HeartSaid(_)
                 if state.heart_pid.is_none() =>
             {
                 state.early.push(message);
@@ -384,6 +411,10 @@ impl Actor for TableActor {
             }
             Message::List(reply) => drop(reply.send(state.list())),
             Message::HeartPid(reply) => drop(reply.send(state.heart_pid)),
+            Message::HeartSaid(reply) => drop(reply.send(state.heart_said.clone())),
+            Message::Calm(reply) => state.handover = Handover::Calming(reply),
+            Message::HandOver(program, reply) => state.hand_over(program, reply),
+            Message::Keep => state.order(&ToHeart::Keep),
             Message::Heard(heard) => {
                 state.hear(heard);
                 for message in std::mem::take(&mut state.early) {
@@ -392,6 +423,7 @@ impl Actor for TableActor {
             }
             Message::HeartLost => return Err("heart is gone".into()),
         }
+        state.tell_calm();
         // Finished tasks are only counted out here; none of them returns anything.
         while state.tasks.try_join_next().is_some() {}
         Ok(())
@@ -446,6 +478,28 @@ impl State {
         Some(Spawned { key: *key, pid, hold: entry.hold.clone(), exit, adopted })
     }
 
+    /// Passes a message on, unless it has to wait for the next program or is for nobody any more.
+    fn hold_back(&mut self, message: Message) -> Option<Message> {
+        let message = self.handover.pass(message)?;
+        if self.handover.is_on() && matches!(message, Message::Spawn(..)) {
+            // Never answered: whoever asked ends with this program, and the next one starts what is wanted.
+            self.early.push(message);
+            return None;
+        }
+        Some(message)
+    }
+
+    fn tell_calm(&mut self) {
+        if self.starting.is_empty() && self.entries.values().all(|entry| entry.exit.is_none()) {
+            self.handover.calm();
+        }
+    }
+
+    fn hand_over(&mut self, program: Vec<u8>, reply: RpcReplyPort<()>) {
+        self.order(&ToHeart::HandOver { program: program.into() });
+        self.handover = Handover::Asked(reply);
+    }
+
     fn release(&mut self, key: Key) {
         if self.entries.remove(&key).is_some() {
             self.order(&ToHeart::Ack { key });
@@ -472,7 +526,11 @@ impl State {
 
     fn hear(&mut self, heard: FromHeart) {
         match heard {
-            FromHeart::Hello { version, pid, held } => self.greet(version, pid, held),
+            FromHeart::Hello { version, pid, held, build, rescued } => {
+                self.heart_said = HeartSaid { version, build, rescued };
+                self.greet(version, pid, held);
+            }
+            FromHeart::HandingOver => self.handover.heard(),
             FromHeart::Spawned { key, pid, hold } => self.spawned(key, pid, hold),
             FromHeart::SpawnFailed { key, errno, step } => {
                 if let Some(adopting) = self.adopting.remove(&key) {

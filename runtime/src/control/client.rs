@@ -25,9 +25,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, KIND_END, KIND_ERROR, KIND_HELLO, KIND_ITEM, KIND_REPLY, WireError};
-use super::wire::{FRAME_INBOUND_MAX_BYTES, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Request, Subscribe};
+use super::wire::{
+    FRAME_INBOUND_MAX_BYTES, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, READ_ONLY_KINDS, Refusal, Request, Subscribe,
+};
 
 /// Frames waiting to be written. A client has a handful of questions open, never hundreds.
 const OUTBOX_MAX: usize = 32;
@@ -36,11 +39,17 @@ const ITEMS_MAX: usize = 64;
 /// Time between attempts while a daemon's queue of connections is full.
 const CONNECT_RETRY: Duration = Duration::from_millis(5);
 
+/// A question that changes nothing is asked again of the next daemon, if one answers within this time: an upgrade leaves
+/// clients waiting for some 100 ms, a death for some 50 ms. A daemon that ended on purpose has no successor.
+const SUCCESSOR_WITHIN: Duration = Duration::from_secs(3);
+
 /// A connection to a session's daemon. Cheap questions and streams share it.
 #[derive(Debug)]
 pub struct Client {
     hello: Hello,
     peer_pid: Option<u32>,
+    /// Where the next daemon is found; none for a stream that was not made here.
+    socket: Option<PathBuf>,
     ids: AtomicU64,
     outbox: mpsc::Sender<Bytes>,
     waiting: Arc<Waiting>,
@@ -117,6 +126,8 @@ pub enum ClientError {
 #[derive(Debug, Default)]
 struct Waiting {
     table: Mutex<Table>,
+    /// Nothing more will come.
+    over: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +154,16 @@ impl Client {
     /// is sent, for an `Up` carries the caller's whole environment.
     pub async fn connect(socket: &Path, deadline: Duration) -> Result<Self, ClientError> {
         let until = Instant::now() + deadline;
+        loop {
+            match Self::connect_once(socket, until).await {
+                // It went while it greeted; its successor may have the socket already.
+                Err(ClientError::Lost) if Instant::now() < until => tokio::time::sleep(CONNECT_RETRY).await,
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn connect_once(socket: &Path, until: Instant) -> Result<Self, ClientError> {
         let uid = nix::unistd::geteuid().as_raw();
         check_socket(socket, uid)?;
         let stream = connect_until(socket, until).await?;
@@ -153,7 +174,7 @@ impl Client {
         }
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
         match Self::over(stream, until.saturating_duration_since(Instant::now())).await {
-            Ok(client) => Ok(Self { peer_pid: pid, ..client }),
+            Ok(client) => Ok(Self { peer_pid: pid, socket: Some(socket.to_owned()), ..client }),
             Err(ClientError::Hung { .. }) => Err(ClientError::Hung { pid }),
             Err(error) => Err(error),
         }
@@ -175,7 +196,7 @@ impl Client {
         let mut tasks = JoinSet::new();
         tasks.spawn(write_frames(writing, queued));
         tasks.spawn(read_frames(reading, Arc::clone(&waiting)));
-        Ok(Self { hello, peer_pid: None, ids: AtomicU64::new(1), outbox, waiting, _tasks: tasks })
+        Ok(Self { hello, peer_pid: None, socket: None, ids: AtomicU64::new(1), outbox, waiting, _tasks: tasks })
     }
 
     /// What the daemon said of itself.
@@ -188,10 +209,50 @@ impl Client {
         self.peer_pid
     }
 
+    /// Waits until the connection has ended.
+    pub async fn closed(&self) {
+        self.waiting.over.cancelled().await;
+    }
+
     /// Asks, and waits for the answer as long as it takes.
+    ///
+    /// A daemon that goes before it has answered may have done what was asked: only what changes nothing
+    /// ([`READ_ONLY_KINDS`]) is asked again of the next one. Everything else is [`ClientError::Lost`].
     pub async fn request<R: Request>(&self, request: R) -> Result<R::Reply, ClientError> {
+        match (self.ask(&request).await, &self.socket) {
+            (Err(ClientError::Lost), Some(socket)) if READ_ONLY_KINDS.contains(&R::KIND) => {
+                Box::pin(Self::ask_successor(socket, &request)).await
+            }
+            (answered, _) => answered,
+        }
+    }
+
+    /// The daemon that comes after one that went, as soon as there is one. One that is not there in time is
+    /// [`ClientError::NotRunning`]; none is started.
+    pub async fn successor(socket: &Path) -> Result<Self, ClientError> {
+        let until = Instant::now() + SUCCESSOR_WITHIN;
+        loop {
+            match Self::connect(socket, until.saturating_duration_since(Instant::now())).await {
+                // Its socket is not there yet, and nothing tells when it will be.
+                Err(ClientError::NotRunning { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(CONNECT_RETRY).await
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn ask_successor<R: Request>(socket: &Path, request: &R) -> Result<R::Reply, ClientError> {
+        match Self::successor(socket).await {
+            Ok(client) => client.ask(request).await,
+            Err(ClientError::NotRunning { .. }) => Err(ClientError::Lost),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, ClientError> {
         let (answer, answered) = oneshot::channel();
-        let id = self.send(R::KIND, &request, Waiter::Reply(answer)).await?;
+        let id = self.send(R::KIND, request, Waiter::Reply(answer)).await?;
         // A caller that gives up waiting leaves no entry behind.
         let _forget = Forget { id, waiting: &self.waiting };
         let frame = match R::ANSWER_WITHIN {
@@ -284,6 +345,7 @@ impl Waiting {
         let mut table = self.lock();
         table.closed = true;
         table.by_id.clear();
+        self.over.cancel();
     }
 
     /// Who gets a frame: a reply's waiter and an ended stream leave the table.
@@ -428,4 +490,4 @@ fn pid_text(pid: Option<u32>) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

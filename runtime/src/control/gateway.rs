@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +47,17 @@ const RESERVED_FDS: usize = 8;
 pub struct Gateway {
     socket: PathBuf,
     stop: CancellationToken,
+    /// A copy of the listener, for the program that replaces this one.
+    listener: OwnedFd,
+    /// The socket is somebody else's now.
+    handed_over: bool,
+}
+
+/// A control socket that listens: clients may connect, and wait until they are served.
+#[derive(Debug)]
+pub struct Listening {
+    socket: PathBuf,
+    listener: UnixListener,
 }
 
 /// One client.
@@ -64,24 +76,56 @@ type Writing = FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>;
 // === impl Gateway ===
 
 impl Gateway {
-    /// Listens. The caller holds the session's lock, so a socket that nobody answers on is a dead daemon's.
-    pub fn listen(socket: &Path, handlers: Handlers, tracker: &TaskTracker) -> io::Result<Self> {
-        remove_stale(socket)?;
-        let listener = UnixListener::bind(socket)?;
-        fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    /// Listens, on the listener that the program before left or on a new one. The caller holds the session's lock, so a
+    /// socket that nobody answers on is a dead daemon's.
+    pub fn open(socket: &Path, left: Option<OwnedFd>) -> io::Result<Listening> {
+        let listener = match left.and_then(|left| take_over(socket, left)) {
+            Some(listener) => UnixListener::from_std(listener)?,
+            None => {
+                remove_stale(socket)?;
+                let listener = UnixListener::bind(socket)?;
+                fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+                listener
+            }
+        };
+        Ok(Listening { socket: socket.to_owned(), listener })
+    }
+
+    /// Serves whoever connects.
+    pub fn serve(listening: Listening, handlers: Handlers, tracker: &TaskTracker) -> io::Result<Self> {
+        let Listening { socket, listener } = listening;
+        let copy = listener.as_fd().try_clone_to_owned()?;
         let stop = CancellationToken::new();
-        let handlers = Arc::new(handlers);
-        tracker.spawn(accept(listener, handlers, stop.clone(), tracker.clone()));
-        Ok(Self { socket: socket.to_owned(), stop })
+        tracker.spawn(accept(listener, Arc::new(handlers), stop.clone(), tracker.clone()));
+        Ok(Self { socket, stop, listener: copy, handed_over: false })
+    }
+
+    /// Ends every connection and accepts no more; whoever connects waits in the listener's queue for the next program.
+    /// `None`: the listener cannot be copied.
+    pub fn hand_over(&mut self) -> Option<OwnedFd> {
+        let listener = self.listener.try_clone().ok()?;
+        self.handed_over = true;
+        self.stop.cancel();
+        Some(listener)
     }
 }
 
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.stop.cancel();
+        if self.handed_over {
+            return;
+        }
         // Left behind, it would only be found stale by the next daemon.
         let _ = fs::remove_file(&self.socket);
     }
+}
+
+/// The listener of the program before, if clients still find it by its path.
+fn take_over(socket: &Path, left: OwnedFd) -> Option<std::os::unix::net::UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(left);
+    let is_ours = listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(socket)) && socket.exists();
+    is_ours.then_some(listener)
 }
 
 /// A socket left by a daemon that died is removed; one that answers belongs to somebody and stays.
@@ -100,6 +144,7 @@ async fn accept(listener: UnixListener, handlers: Arc<Handlers>, stop: Cancellat
     loop {
         let Ok(permit) = free.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };

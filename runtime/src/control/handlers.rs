@@ -13,17 +13,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::frame::{self, KIND_END, KIND_ITEM, KIND_REPLY};
-use super::view::{DaemonView, ProjectView};
+use super::view::{DaemonView, ProjectState, ProjectView, UpgradeView};
 use super::wire::{
-    Accepted, DaemonStatus, DaemonStop, DaemonStopReply, Down, DownReply, FollowEvents, Frame, Kill, LogsGrown,
-    Operate, ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs,
-    WatchProject,
+    Accepted, DaemonStatus, DaemonStop, DaemonStopReply, DaemonUpgrade, Down, DownReply, FollowEvents, Frame, Kill,
+    LogsGrown, Operate, ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, UnitEnv, UnitEnvReply, Up, UpReply,
+    WatchLogs, WatchProject,
 };
 use crate::journal::{Journal, ProjectKey};
 use crate::project::environment::capture_from_bytes;
 use crate::project::memory::Files;
 use crate::project::supervisor::{DownOrder, ProjectMessage, UpOrder};
 use crate::root::{Project, Root};
+use crate::session::upgrade::Upgrades;
 use crate::spec::ProjectSpec;
 use crate::usage::Meter;
 
@@ -48,6 +49,10 @@ pub struct Handlers {
     pub socket: PathBuf,
     /// When the session began.
     pub started: Instant,
+    /// Who replaces this program by another.
+    pub upgrades: Upgrades,
+    /// The last time that happened, or was tried.
+    pub upgrade: Option<UpgradeView>,
 }
 
 type Outbox = mpsc::Sender<Bytes>;
@@ -69,6 +74,14 @@ impl Handlers {
                 let escaped = self.root.shutdown().await?;
                 reply(&frame, outbox, DaemonStopReply { escaped }).await
             }
+            DaemonUpgrade::KIND => {
+                let request: DaemonUpgrade = body(&frame)?;
+                self.refuse_while_stopping().await?;
+                let prepared = self.upgrades.prepare(request.program, &self.root).await?;
+                reply(&frame, outbox, prepared.reply()).await?;
+                prepared.go();
+                Ok(())
+            }
             WatchProject::KIND => self.watch_project(&frame, outbox).await,
             FollowEvents::KIND => self.follow_events(&frame, outbox).await,
             WatchLogs::KIND => self.watch_logs(&frame, outbox).await,
@@ -76,7 +89,7 @@ impl Handlers {
                 code: "unsupported".to_owned(),
                 message: format!("this daemon ({}) does not know `{}`", crate::BUILD, unknown.escape_default()),
                 hint: Some(
-                    "the daemon and this envctl differ: `envctl daemon stop` lets the next command start yours"
+                    "the daemon and this envctl differ: `envctl daemon upgrade` replaces it by yours, units run on"
                         .to_owned(),
                 ),
             }),
@@ -132,10 +145,24 @@ impl Handlers {
         ask(&project.actor, |reply| ProjectMessage::Env(request.unit, request.reveal, reply)).await?
     }
 
+    /// Whoever waits for a project to be down would lose the answer to an upgrade.
+    async fn refuse_while_stopping(&self) -> Result<(), Refusal> {
+        let views = join_all(self.root.projects().await?.iter().map(view_of)).await;
+        let stopping = views.into_iter().flatten().find(|view| view.state == ProjectState::Stopping);
+        stopping.map_or(Ok(()), |view| {
+            Err(Refusal {
+                code: "busy".to_owned(),
+                message: format!("{} is on its way down, and somebody waits to hear of it", view.name),
+                hint: Some("upgrade when it is down".to_owned()),
+            })
+        })
+    }
+
     async fn status(&self) -> Result<DaemonView, Refusal> {
         let projects = self.root.projects().await?;
         let views = join_all(projects.iter().map(view_of)).await;
         let up = views.into_iter().flatten().filter(|view| view.run.is_some()).map(|view| view.name).collect();
+        let heart = self.root.parts().await?.processes.heart_said().await.ok();
         Ok(DaemonView {
             pid: std::process::id(),
             heart_pid: self.root.heart_pid().await,
@@ -145,6 +172,9 @@ impl Handlers {
             sessions: vec![self.session.to_string()],
             socket: self.socket.clone(),
             projects: up,
+            program: std::fs::read_link("/proc/self/exe").ok(),
+            heart_version: heart.and_then(|heart| heart.build),
+            upgrade: self.upgrade.clone(),
         })
     }
 

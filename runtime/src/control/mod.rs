@@ -5,9 +5,11 @@
 //!        ◀─frame{id,kind,body}──
 //! ```
 //!
-//! `wire` holds the types, `frame` the codec, `gateway` the daemon's side, `client` the other.
+//! `wire` holds the types, `frame` the codec, `gateway` the daemon's side, `client` the other, `following` streams over
+//! the end of a daemon.
 
 pub mod client;
+pub mod following;
 pub mod frame;
 pub mod gateway;
 pub mod handlers;

@@ -247,6 +247,47 @@ pub struct DaemonView {
     pub socket: PathBuf,
     /// Projects with a run that is up.
     pub projects: Vec<String>,
+    /// The file that the daemon runs from.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
+    /// Heart's version, if it tells.
+    #[serde(default)]
+    pub heart_version: Option<String>,
+    /// The last upgrade, if there was one since the machine started.
+    #[serde(default)]
+    pub upgrade: Option<UpgradeView>,
+}
+
+/// An upgrade of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeView {
+    /// Its id.
+    pub id: String,
+    /// When it began, RFC 3339.
+    pub at: String,
+    /// The new program.
+    pub program: PathBuf,
+    /// Version of the daemon before.
+    pub from: String,
+    /// Version of the new program.
+    pub to: String,
+    /// What became of it.
+    pub outcome: UpgradeOutcome,
+    /// Why it failed, if it did.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// What became of an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpgradeOutcome {
+    /// It is under way.
+    Begun,
+    /// The new program serves.
+    Done,
+    /// The program of before serves on.
+    Failed,
 }
 
 // === impl UnitState ===

@@ -257,6 +257,25 @@ pub struct DaemonStopReply {
     pub escaped: Vec<(String, Vec<u32>)>,
 }
 
+/// Replace the daemon by another program, in place. Answered when that program has proved that it can take over; the
+/// connection ends soon after, and the next one is the new program's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonUpgrade {
+    /// Absolute path of the program.
+    pub program: PathBuf,
+}
+
+/// Answer to [`DaemonUpgrade`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonUpgradeReply {
+    /// The upgrade's id: [`DaemonStatus`] tells what became of it.
+    pub id: String,
+    /// Version of the daemon.
+    pub from: String,
+    /// Version of the new program.
+    pub to: String,
+}
+
 /// A project's state now and after every change. A slow reader sees the newest state, not every one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchProject {
@@ -288,6 +307,9 @@ pub struct LogsGrown {
     /// Whether any of the units can still write.
     pub live: bool,
 }
+
+/// Requests that change nothing: asked again of the next daemon when one goes before it has answered.
+pub const READ_ONLY_KINDS: &[&str] = &[Ps::KIND, UnitEnv::KIND, DaemonStatus::KIND];
 
 macro_rules! requests {
     ($($request:ident = $kind:literal => $reply:ty, $within:expr;)*) => {
@@ -321,6 +343,7 @@ requests! {
     UnitEnv = "unit-env" => UnitEnvReply, Some(AT_ONCE);
     DaemonStatus = "daemon-status" => DaemonView, Some(AT_ONCE);
     DaemonStop = "daemon-stop" => DaemonStopReply, None;
+    DaemonUpgrade = "daemon-upgrade" => DaemonUpgradeReply, None;
 }
 
 subscriptions! {

@@ -119,6 +119,7 @@ details! {
     ERROR = "error", Path, "an error of the runtime's own";
     BUILD = "build", Public, "version of the program";
     ENDED = "ended", Public, "units whose processes had ended";
+    FROM = "from", Public, "version of the program before";
     RETRY = "retry", Public, "whether it will be tried again";
 }
 
@@ -172,7 +173,8 @@ events! {
     DaemonStarted = "daemon.started", "The session's daemon began.", [PID, BUILD];
     DaemonStopped = "daemon.stopped", "The session's daemon ended in order.", [PID];
     DaemonDied = "daemon.died", "The daemon before this one ended without a word.", [PID];
-    DaemonUpgraded = "daemon.upgraded", "The daemon was replaced by another build.", [BUILD];
+    DaemonUpgraded = "daemon.upgraded", "The daemon was replaced by another build.", [FROM, BUILD, PATH];
+    DaemonRescued = "daemon.rescued", "An upgrade failed, and the program of before serves on.", [BUILD, PATH, ERROR];
     HeartLost = "heart.lost", "The parent of all units is gone; exit codes may be unknown until the next start.",
         [PID, UNITS, ENDED];
     ActorFailed = "actor.failed", "A part of the runtime itself failed and was restarted: a bug.", [ACTOR, ERROR];

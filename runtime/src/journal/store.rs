@@ -110,6 +110,19 @@ impl EventLog {
         Self::open_with(path, |_| {})
     }
 
+    /// Whether [`Self::open`] would succeed, as far as reading tells. Changes nothing; a journal that is not there is fine.
+    pub fn check(path: &Path) -> Result<(), JournalError> {
+        let failed = |source| JournalError::Io { path: path.to_owned(), source };
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(failed)?,
+        };
+        match Scan::read(&mut file, |_| {}).map_err(failed)?.newer {
+            Some(found) => Err(JournalError::Newer { path: path.to_owned(), found }),
+            None => Ok(()),
+        }
+    }
+
     /// As [`Self::open`], showing every event found to `visit`, oldest first.
     pub fn open_with(path: &Path, visit: impl FnMut(&EventView)) -> Result<(Self, Recovery), JournalError> {
         let failed = |source| JournalError::Io { path: path.to_owned(), source };

@@ -208,6 +208,11 @@ impl Places {
         self.runtime_dir.join("start.lock")
     }
 
+    /// What became of the last upgrade of the daemon.
+    pub fn upgrade_record(&self) -> PathBuf {
+        self.runtime_dir.join("upgrade.json")
+    }
+
     /// The daemon's own log.
     pub fn daemon_log(&self) -> PathBuf {
         self.state_dir.join("daemon.log")

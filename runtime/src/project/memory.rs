@@ -173,9 +173,7 @@ impl Memory {
     /// Everything remembered in a runtime directory, and whether all of it could be read. What could not is set aside.
     pub fn load_all(runtime_dir: &Path) -> (Vec<(PathBuf, Self)>, bool) {
         let mut whole = true;
-        let entries = fs::read_dir(runtime_dir.join("projects")).into_iter().flatten().flatten();
-        let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
-        let load = |path: PathBuf| match Self::load(&path) {
+        let load = |(path, memory): (PathBuf, io::Result<Self>)| match memory {
             Ok(memory) => Some((path, memory)),
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "what an earlier daemon left cannot be read: set aside");
@@ -184,7 +182,14 @@ impl Memory {
                 None
             }
         };
-        (paths.filter_map(load).collect(), whole)
+        (Self::peek_all(runtime_dir).into_iter().filter_map(load).collect(), whole)
+    }
+
+    /// Everything remembered in a runtime directory, and what cannot be read of it. Changes nothing.
+    pub fn peek_all(runtime_dir: &Path) -> Vec<(PathBuf, io::Result<Self>)> {
+        let entries = fs::read_dir(runtime_dir.join("projects")).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
+        paths.map(|path| (path.clone(), Self::load(&path))).collect()
     }
 
     /// The files it was configured by.

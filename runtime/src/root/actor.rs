@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use envctl_actors::log_stream::Pump;
+use envctl_actors::log_stream::{Pump, PumpHandle};
 use envctl_actors::process::end::gone;
 use envctl_actors::process::identity::Identity;
 use envctl_actors::process::{Processes, Scope};
@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::config::{self, Diagnostics, Source};
 use crate::control::wire::{DownReply, Refusal};
 use crate::journal::views::Facts;
-use crate::journal::{EventKind, Journal};
+use crate::journal::{EventKind, Journal, ProjectKey};
 use crate::leases::Leases;
 use crate::places::Places;
 use crate::project::memory::{Files, Memory};
@@ -78,6 +78,17 @@ pub struct Project {
     pub actor: ActorRef<ProjectMessage>,
 }
 
+/// What an upgrade brings to rest.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The process table.
+    pub processes: Processes,
+    /// The logs' pump.
+    pub pump: PumpHandle,
+    /// The journal.
+    pub journal: Journal,
+}
+
 /// A run of an earlier daemon that could not be taken over yet.
 #[derive(Debug)]
 struct Orphan {
@@ -115,6 +126,8 @@ pub enum RootMessage {
     HeartPid(RpcReplyPort<Option<u32>>),
     /// The session's journal.
     Journal(RpcReplyPort<Journal>),
+    /// What an upgrade brings to rest; refused by a session that ends.
+    Parts(RpcReplyPort<Result<Parts, Refusal>>),
 }
 
 /// The actor.
@@ -193,6 +206,11 @@ impl Root {
         }
     }
 
+    /// What an upgrade brings to rest; refused by a session that ends.
+    pub async fn parts(&self) -> Result<Parts, Refusal> {
+        self.ask(RootMessage::Parts).await?
+    }
+
     /// Counts a client in or out.
     pub fn client(&self, here: bool) {
         // A root that is gone counts nobody.
@@ -217,6 +235,17 @@ pub(crate) fn shutting_down() -> Refusal {
         code: "shutting-down".to_owned(),
         message: "the session is shutting down".to_owned(),
         hint: Some("try again: the next command starts a new daemon".to_owned()),
+    }
+}
+
+// === impl Project ===
+
+impl Project {
+    /// Its journal, once it has dealt with everything that it was told before; `None`: it is gone.
+    pub async fn key(&self) -> Option<ProjectKey> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.cast(ProjectMessage::Key(reply.into())).ok()?;
+        answer.await.ok()
     }
 }
 
@@ -294,6 +323,7 @@ impl Actor for RootActor {
             }
             RootMessage::Journal(reply) => drop(reply.send(state.session.journal.clone())),
             RootMessage::HeartPid(reply) => state.tell_heart_pid(reply),
+            RootMessage::Parts(reply) => drop(reply.send(state.parts())),
         }
         while state.tasks.try_join_next().is_some() {}
         Ok(())
@@ -481,6 +511,14 @@ impl State {
         for reply in self.shutdown.take().into_iter().flatten() {
             let _ = reply.send(escaped.clone());
         }
+    }
+
+    fn parts(&self) -> Result<Parts, Refusal> {
+        if self.shutdown.is_some() {
+            return Err(shutting_down());
+        }
+        let Session { processes, pump, journal, .. } = self.session.clone();
+        Ok(Parts { processes, pump, journal })
     }
 
     fn tell_heart_pid(&mut self, reply: RpcReplyPort<Option<u32>>) {

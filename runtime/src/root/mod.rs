@@ -10,5 +10,5 @@
 
 mod actor;
 
-pub use actor::{Escaped, Life, Project, Root, RootArgs, RootMessage};
+pub use actor::{Escaped, Life, Parts, Project, Root, RootArgs, RootMessage};
 pub(crate) use actor::{load, shutting_down};

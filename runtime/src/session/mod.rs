@@ -5,10 +5,12 @@
 
 pub mod launch;
 pub mod serve;
+pub mod upgrade;
 mod watchman;
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,15 +18,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use envctl_actors::process::heart::run;
-use tokio::sync::watch;
+use envctl_actors::process::heart::wire::{ToHeart, encode};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::serve::Inner;
+use self::upgrade::replace::{Replaced, replace};
+use self::upgrade::{Order, Upgrades, record};
 use self::watchman::{Gateways, Watchman, for_heart};
 use crate::control::client::{Client, ClientError};
 use crate::control::gateway::Gateway;
 use crate::control::handlers::Handlers;
+use crate::control::view::UpgradeView;
 use crate::control::wire::Refusal;
 use crate::leases::{LeaseError, Leases};
 use crate::places::{Places, PlacesError};
@@ -57,6 +64,13 @@ pub enum Spawner {
     },
     /// A heart process, over this connection: they survive this process.
     Heart(UnixStream),
+    /// The same, taken over from the program that this process was before.
+    HandedOver {
+        /// The connection to heart.
+        heart: UnixStream,
+        /// The listening control socket.
+        listener: OwnedFd,
+    },
 }
 
 /// A running session. Dropped without [`Session::shutdown`], a direct one kills its processes.
@@ -69,6 +83,10 @@ pub struct Session {
     stop: CancellationToken,
     tracker: TaskTracker,
     life: watch::Receiver<Life>,
+    places: Arc<Places>,
+    upgrades: Upgrades,
+    /// A copy of the connection to heart, for the program that replaces this one; none if heart is a thread.
+    heart: Option<OwnedFd>,
     /// Held while the session lives: there is one per name.
     _lock: File,
     /// Heart's lock, where heart has lost it.
@@ -110,20 +128,23 @@ impl Session {
     pub async fn start(options: SessionOptions) -> Result<Self, SessionError> {
         let SessionOptions { places, spawner, idle_after } = options;
         let lock = lock(&places.daemon_lock())?;
-        let (heart, heart_lock) = match spawner {
-            Spawner::Heart(stream) => (stream, for_heart(&places)),
-            Spawner::Direct { stub } => (run::in_thread(stub).map_err(io_error("start heart"))?, None),
+        let heart_lock = match spawner {
+            Spawner::Heart(_) | Spawner::HandedOver { .. } => for_heart(&places),
+            Spawner::Direct { .. } => None,
         };
+        let (heart, copy, listener) = connect(spawner)?;
         let socket = places.socket()?;
         let leases = Arc::new(Leases::open(&Places::leases_dir(nix::unistd::geteuid().as_raw())?)?);
         let (ended, life) = watch::channel(Life::Living);
-        let name = places.session().clone();
-        let places = Arc::new(places);
+        let (name, places) = (places.session().clone(), Arc::new(places));
         let args = RootArgs { name: name.clone(), places: places.clone(), leases, heart, idle_after, ended };
         let root = Root::start(args).await?;
         root.recover().await?;
         let journal = root.journal().await?;
-        let tracker = TaskTracker::new();
+        let (tracker, upgrades) = (TaskTracker::new(), Upgrades::default());
+        let taken_over = listener.is_some();
+        let listening = Gateway::open(&socket, listener).map_err(io_error("listen on the control socket"))?;
+        let upgrade = settle_upgrade(&root, &places, taken_over).await?;
         let handlers = Handlers {
             root: root.clone(),
             meter: Meter::new(name.clone()),
@@ -131,13 +152,14 @@ impl Session {
             journal,
             socket: socket.clone(),
             started: Instant::now(),
+            upgrades: upgrades.clone(),
+            upgrade,
         };
-        let listened = Gateway::listen(&socket, handlers.clone(), &tracker);
-        let gateways: Gateways =
-            Arc::new(Mutex::new(vec![listened.map_err(io_error("listen on the control socket"))?]));
+        let served = Gateway::serve(listening, handlers.clone(), &tracker);
+        let gateways: Gateways = Arc::new(Mutex::new(vec![served.map_err(io_error("listen on the control socket"))?]));
         let (stop, of_watch) = (CancellationToken::new(), gateways.clone());
         let watchman = Watchman {
-            places,
+            places: places.clone(),
             socket: socket.clone(),
             handlers,
             tracker: tracker.clone(),
@@ -145,7 +167,37 @@ impl Session {
             stop: stop.clone(),
         };
         tracker.spawn(watchman.watch());
-        Ok(Self { root, socket, gateways, stop, tracker, life, _lock: lock, _heart_lock: heart_lock })
+        let (_lock, _heart_lock) = (lock, heart_lock);
+        Ok(Self { root, socket, gateways, stop, tracker, life, places, upgrades, heart: copy, _lock, _heart_lock })
+    }
+
+    /// Lets this process be replaced by another program: whoever runs it passes the orders on to [`Session::replace`].
+    fn allow_upgrades(&self, inner: Inner) -> mpsc::Receiver<Order> {
+        self.upgrades.allow(inner)
+    }
+
+    /// Becomes another program. Returns if it does not: `Ok` when nothing has happened and this one serves on, an error when
+    /// the process is to end at once, as a failure.
+    async fn replace(&mut self, order: Order) -> Result<(), String> {
+        let parts = match self.root.parts().await {
+            Ok(parts) => parts,
+            // It ends, and an end that was asked for comes first.
+            Err(refusal) => {
+                tracing::warn!(%refusal, "the daemon is not replaced");
+                return Ok(());
+            }
+        };
+        if let Err(error) = record::store(&self.places, &order.upgrade) {
+            tracing::error!(%error, "the daemon is not replaced: the upgrade cannot be recorded");
+            return Ok(());
+        }
+        // The present one is the last; the others have only clients of a socket that is gone.
+        let gateway = self.gateways.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (Some(gateway), Some(heart)) = (gateway, self.heart.take()) else { return Ok(()) };
+        self.stop.cancel();
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let (root, tracker) = (&self.root, &self.tracker);
+        Err(replace(Replaced { root, parts, gateway, tracker, heart }, order).await)
     }
 
     /// Its control socket.
@@ -198,6 +250,45 @@ impl Drop for Session {
         self.stop.cancel();
         self.gateways.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// The connection to heart; a copy of it for an upgrade, and the listener that an upgrade left.
+fn connect(spawner: Spawner) -> Result<(UnixStream, Option<OwnedFd>, Option<OwnedFd>), SessionError> {
+    let copy = |stream: &UnixStream| stream.try_clone().map(OwnedFd::from).map_err(io_error("copy a descriptor"));
+    match spawner {
+        Spawner::Direct { stub } => Ok((run::in_thread(stub).map_err(io_error("start heart"))?, None, None)),
+        Spawner::Heart(heart) => {
+            let copy = copy(&heart)?;
+            Ok((heart, Some(copy), None))
+        }
+        Spawner::HandedOver { heart, listener } => {
+            let greet = encode(&ToHeart::Greet).map_err(io::Error::other);
+            // Nobody else writes on it yet, and the few bytes find room.
+            greet.and_then(|frame| (&heart).write_all(&frame)).map_err(io_error("greet heart"))?;
+            let copy = copy(&heart)?;
+            Ok((heart, Some(copy), Some(listener)))
+        }
+    }
+}
+
+/// The last upgrade, with what became of it; told to the journals if that is news.
+async fn settle_upgrade(root: &Root, places: &Places, taken_over: bool) -> Result<Option<UpgradeView>, SessionError> {
+    let parts = root.parts().await?;
+    if taken_over {
+        parts.processes.keep();
+    }
+    let last = record::load(places);
+    let rescued = parts.processes.heart_said().await.ok().and_then(|said| said.rescued);
+    let Some(news) = record::settle(last.clone(), taken_over, rescued.as_deref()) else { return Ok(last) };
+    if let Err(error) = record::store(places, &news) {
+        tracing::warn!(%error, "what became of the upgrade cannot be recorded");
+    }
+    for project in root.projects().await? {
+        if let Some(key) = project.key().await {
+            parts.journal.append(&key, record::event(&news));
+        }
+    }
+    Ok(Some(news))
 }
 
 /// Takes a lock file; it is released by the kernel when its holder dies.

@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::launch::replace_heart;
+use super::upgrade::{Descriptors, check};
 use super::{Session, SessionError, SessionOptions, Spawner, lock};
 use crate::places::{Places, PlacesInput};
 use crate::root::Life;
@@ -97,11 +98,16 @@ impl Inner {
         vec![text.into()]
     }
 
-    fn from_args(args: &[OsString]) -> Option<Self> {
+    /// The same session, served by another program.
+    pub(super) fn for_program(&self, program: &Path) -> Self {
+        Self { program: program.to_owned(), ..self.clone() }
+    }
+
+    pub(super) fn from_args(args: &[OsString]) -> Option<Self> {
         serde_json::from_str(args.first()?.to_str()?).ok()
     }
 
-    fn places(&self) -> Result<Places, String> {
+    pub(super) fn places(&self) -> Result<Places, String> {
         let input = PlacesInput {
             uid: nix::unistd::geteuid().as_raw(),
             session: Name::new(&self.session).map_err(|error| error.to_string())?,
@@ -144,17 +150,22 @@ pub fn heart_main(args: Vec<OsString>) -> ExitCode {
 
 /// Runs the daemon as this process.
 pub fn daemon_main(args: Vec<OsString>) -> ExitCode {
+    if args.first().is_some_and(|arg| arg == check::CHECK_OPTION) {
+        return check::main(&args[1..]);
+    }
     let Some(inner) = Inner::from_args(&args) else { return told("the daemon is not started by hand") };
-    let heart = child::inherited(DAEMON_SOCKET_FD).map(UnixStream::from);
-    let ready = child::inherited(DAEMON_READY_FD).map(fs::File::from);
-    let Some(heart) = heart else { return told("the daemon is started by heart") };
+    let (spawner, ready) = match args.get(1) {
+        None => (from_heart(), child::inherited(DAEMON_READY_FD).map(fs::File::from)),
+        Some(descriptors) => (from_predecessor(descriptors), None),
+    };
+    let Some(spawner) = spawner else { return told("the daemon is started by heart") };
     // Logs, clients and databases; it starts no process that could inherit this.
     if let Err(error) = OpenFiles::raise() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let served = match (runtime, inner.places()) {
-        (Ok(runtime), Ok(places)) => runtime.block_on(serve(inner, places, heart, ready)),
+        (Ok(runtime), Ok(places)) => runtime.block_on(serve(inner, places, spawner, ready)),
         (Err(error), _) => Err(error.to_string()),
         (_, Err(error)) => Err(error),
     };
@@ -169,10 +180,21 @@ pub fn exec_stub_main(args: Vec<OsString>) -> ExitCode {
     ExitCode::from(stub::main(args))
 }
 
-async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs::File>) -> Result<u8, String> {
+fn from_heart() -> Option<Spawner> {
+    Some(Spawner::Heart(UnixStream::from(child::inherited(DAEMON_SOCKET_FD)?)))
+}
+
+/// What the program left open that this one replaced.
+fn from_predecessor(descriptors: &OsString) -> Option<Spawner> {
+    let Descriptors { heart, listener } = serde_json::from_str(descriptors.to_str()?).ok()?;
+    let heart = UnixStream::from(child::inherited(heart)?);
+    Some(Spawner::HandedOver { heart, listener: child::inherited(listener)? })
+}
+
+async fn serve(inner: Inner, places: Places, spawner: Spawner, ready: Option<fs::File>) -> Result<u8, String> {
     let idle_after = (!inner.foreground).then_some(IDLE_AFTER);
     let (own_places, started) = (places.clone(), Instant::now());
-    let options = SessionOptions { places, spawner: Spawner::Heart(heart), idle_after };
+    let options = SessionOptions { places, spawner, idle_after };
     // From before anything is taken over: a signal that came meanwhile must not look like a death.
     let mut signals = Signals::new().map_err(|error| error.to_string())?;
     let mut session = match Session::start(options).await {
@@ -188,10 +210,13 @@ async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs
         // A launcher that is gone has nobody to tell.
         let _ = ready.write_all(b"1");
     }
+    let (foreground, program) = (inner.foreground, inner.program.clone());
+    let mut upgrades = session.allow_upgrades(inner);
     let life = loop {
         tokio::select! {
             life = session.wait() => break life,
-            word = signals.next() => signals.act(word, inner.foreground, &session),
+            Some(order) = upgrades.recv() => session.replace(order).await?,
+            word = signals.next() => signals.act(word, foreground, &session),
         }
     };
     if life != Life::Failed {
@@ -199,8 +224,8 @@ async fn serve(inner: Inner, places: Places, heart: UnixStream, ready: Option<fs
     }
     // The next daemon takes over from here, and needs its lock.
     drop(session);
-    if !inner.foreground && started.elapsed() >= SERVED_MIN {
-        replace_heart(&own_places, &inner.program).await.map_err(|error| error.to_string())?;
+    if !foreground && started.elapsed() >= SERVED_MIN {
+        replace_heart(&own_places, &program).await.map_err(|error| error.to_string())?;
     }
     Ok(EXIT_FAILED)
 }

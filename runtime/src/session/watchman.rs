@@ -112,7 +112,7 @@ impl Watchman {
             locks.push(lock(&self.places.daemon_lock())?);
         }
         locks.extend(for_heart(&self.places));
-        let gateway = Gateway::listen(&self.socket, self.handlers.clone(), &self.tracker)?;
+        let gateway = Gateway::serve(Gateway::open(&self.socket, None)?, self.handlers.clone(), &self.tracker)?;
         self.gateways.lock().unwrap_or_else(PoisonError::into_inner).push(gateway);
         self.handlers.root.remember().await;
         Ok(locks)

@@ -79,6 +79,7 @@ enum Command {
     Life { stream: LogStreamId, life: Life, done: oneshot::Sender<()> },
     Drain { stream: LogStreamId, done: oneshot::Sender<Drained> },
     Remove { stream: LogStreamId, done: oneshot::Sender<()> },
+    Halt { done: oneshot::Sender<()> },
     Stop,
 }
 
@@ -154,6 +155,14 @@ impl PumpHandle {
         let commands = self.inner.commands.as_ref().ok_or(LogError::PumpEnded)?;
         commands.send(Command::Remove { stream, done }).map_err(|_| LogError::PumpEnded)?;
         self.inner.waker.wake();
+        Ok(receiver)
+    }
+
+    /// For a process that is about to become another program: takes what is in the FIFOs, brings every index up to date, and
+    /// answers then. What comes later stays in the FIFOs for the next program; followers wait, for no log has ended.
+    pub fn halt(&self) -> Result<oneshot::Receiver<()>, LogError> {
+        let (done, receiver) = oneshot::channel();
+        self.tell(Command::Halt { done })?;
         Ok(receiver)
     }
 

@@ -113,6 +113,10 @@ impl Worker {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Ok(Command::Halt { done }) => {
+                    self.halt(done);
+                    return false;
+                }
                 Ok(command) => self.carry_out(command),
                 Err(TryRecvError::Empty) => return true,
             }
@@ -121,7 +125,7 @@ impl Worker {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Stop => {}
+            Command::Stop | Command::Halt { .. } => {}
             Command::Add { stream, sources, store, length } => {
                 let flow = Flow { sources, store, length, drains: Vec::new(), busy: [false; 2], active_ns: 0 };
                 self.add(stream, flow);
@@ -146,6 +150,22 @@ impl Worker {
                 // Nobody need wait for it.
                 let _ = done.send(());
             }
+        }
+    }
+
+    /// Stores what is there, and nothing more, until the program ends or is replaced.
+    fn halt(&mut self, done: oneshot::Sender<()>) {
+        for flow in self.streams.values_mut() {
+            flow.empty(&mut self.scratch);
+        }
+        // Whoever asked may be gone; there is nothing to go on with all the same.
+        let _ = done.send(());
+        // Kept, not refused: a start that waits for its log must not fail in the last moment.
+        let mut unanswered = Vec::new();
+        while let Ok(command) = self.commands.recv()
+            && !matches!(command, Command::Stop)
+        {
+            unanswered.push(command);
         }
     }
 

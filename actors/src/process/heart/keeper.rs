@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::handover::{Handover, Program};
 use super::wire::Connection;
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 
@@ -45,8 +46,14 @@ pub struct DaemonCommand {
 #[derive(Debug)]
 pub struct Keeper {
     command: DaemonCommand,
+    /// What is executed: the command's program, until an upgrade has succeeded.
+    program: Program,
     daemon: Option<Daemon>,
     deaths: VecDeque<Duration>,
+    /// The daemon is becoming another program.
+    handover: Option<Handover>,
+    /// Why the last upgrade failed, if it did.
+    rescued: Option<String>,
 }
 
 #[derive(Debug)]
@@ -71,7 +78,8 @@ pub enum Next {
 impl Keeper {
     /// Nothing is started yet.
     pub fn new(command: DaemonCommand) -> Self {
-        Self { command, daemon: None, deaths: VecDeque::new() }
+        let program = Program::Path(command.program.clone());
+        Self { command, program, daemon: None, deaths: VecDeque::new(), handover: None, rescued: None }
     }
 
     /// Starts the daemon; gives our end of the connection.
@@ -109,7 +117,49 @@ impl Keeper {
         let Some(status) = child::reap(daemon.pid)? else { return Ok(None) };
         tracing::info!(pid = daemon.pid, ?status, "daemon ended");
         self.daemon = None;
+        if let Some(handover) = self.handover.take() {
+            let why = handover.failure(status);
+            tracing::error!(program = ?handover.program(), why, "an upgrade failed: the program of before is started");
+            self.rescued = Some(why);
+            return Ok(Some(Next::Restart));
+        }
         Ok(Some(self.decide(status, now)))
+    }
+
+    /// The daemon is about to become `program`. `now`: time since heart started.
+    pub fn hand_over(&mut self, program: OsString, now: Duration) {
+        tracing::info!(?program, "the daemon is about to be replaced");
+        self.rescued = None;
+        self.handover = Some(Handover::new(program, now));
+    }
+
+    /// The program that the daemon has become serves: it is the one to start from now on.
+    pub fn keep(&mut self) {
+        let (Some(handover), Some(daemon)) = (self.handover.take(), &self.daemon) else { return };
+        let name = handover.program().clone();
+        self.program = Program::of(daemon.pid).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the new program cannot be held: it is found by its path");
+            Program::Path(name.clone().into())
+        });
+        tracing::info!(program = ?name, "the daemon was replaced");
+        self.command.name = name;
+    }
+
+    /// Why the last upgrade failed, if it did.
+    pub fn rescued(&self) -> Option<&str> {
+        self.rescued.as_deref()
+    }
+
+    /// How long the program that takes over still has; `None`: nothing is waited for.
+    pub fn patience(&self, now: Duration) -> Option<Duration> {
+        self.handover.as_ref()?.left(now)
+    }
+
+    /// Kills a program that took over and does not serve in time. Its end is then seen like any other.
+    pub fn end_overdue(&mut self, now: Duration) {
+        if self.handover.as_mut().is_some_and(|handover| handover.run_out(now)) {
+            self.forward(nix::libc::SIGKILL);
+        }
     }
 
     fn decide(&mut self, status: WaitStatus, now: Duration) -> Next {
@@ -133,7 +183,7 @@ impl Keeper {
             let path = child::c_string(log.as_os_str())?;
             files.extend([1, 2].map(|fd| ChildFile::Open { fd, path: path.clone(), flags }));
         }
-        let program = child::c_string(self.command.program.as_os_str())?;
+        let program = child::c_string(self.program.path().as_os_str())?;
         let args = self.command.args.iter().map(|arg| child::c_string(arg));
         let entry = |(name, value): &(OsString, OsString)| {
             let mut text = name.clone();
@@ -175,6 +225,28 @@ mod tests {
     #[test]
     fn a_daemon_that_means_to_end_is_not_started_again() {
         assert_eq!(keeper().decide(WaitStatus::Code(0), Duration::ZERO), Next::Finish(0));
+    }
+
+    #[test]
+    fn b14_a_program_that_ends_before_it_serves_is_no_death_and_no_orderly_end() {
+        let mut keeper = keeper();
+        let mut end = |code: &str| {
+            let pid = child::spawn(&shell(code)).unwrap();
+            keeper.daemon = Some(Daemon { pid, pidfd: child::pidfd_open(pid).unwrap() });
+            keeper.hand_over("new".into(), Duration::ZERO);
+            let mut wait = [nix::poll::PollFd::new(keeper.pidfd().unwrap().as_fd(), nix::poll::PollFlags::POLLIN)];
+            nix::poll::poll(&mut wait, 5_000_u16).unwrap();
+            let next = keeper.ended(Duration::ZERO).unwrap();
+            (next, keeper.rescued().unwrap_or_default().to_owned(), keeper.deaths.len())
+        };
+        let told = |text: &str| (Some(Next::Restart), text.to_owned(), 0);
+        assert_eq!(end("exit 0"), told("it ended with exit code 0 before it served"));
+        assert_eq!(end("kill -9 $$"), told("it was ended by signal 9 before it served"));
+    }
+
+    fn shell(code: &str) -> Spawn {
+        let argv = ["sh", "-c", code].map(|arg| CString::new(arg).unwrap()).to_vec();
+        Spawn { program: c"/bin/sh".into(), argv, env: vec![], dir: c"/".into(), files: vec![] }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! ```text
 //! daemon ──Spawn, Signal, Ack──▶ heart ──posix_spawn──▶ units
 //!        ◀─Hello, Spawned, Exited──
+//!        ──HandOver, Greet, Keep─▶        an upgrade: see `handover`
 //! ```
 //!
 //! Runs as a process (`envctl heart`) or, for an embedding program, as a thread of it ([`run::in_thread`]): the same loop,
@@ -14,6 +15,7 @@
 
 pub mod children;
 pub mod guardian;
+pub mod handover;
 pub mod keeper;
 pub mod limits;
 pub mod run;

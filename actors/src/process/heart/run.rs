@@ -1,9 +1,11 @@
 //! The loop: epoll turns descriptors into calls, nothing else.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::children::{Children, own_children};
 use super::guardian::Guardian;
 use super::keeper::{DaemonCommand, Keeper, Next};
-use super::wire::{Connection, FromHeart, Key, ToHeart, VERSION};
+use super::wire::{BUILD, Connection, FromHeart, Key, ToHeart, VERSION};
 use crate::process::reserve::Reserve;
 use crate::process::sys::child;
 
@@ -57,6 +59,8 @@ struct Heart {
     epoll: Epoll,
     connection: Option<Connection>,
     children: Children,
+    /// The daemon is being replaced: it is told nothing until the next one asks to be greeted.
+    silent: bool,
     /// Only as a process: signals, orphans and the daemon are then ours to look after.
     process: Option<Process>,
     started: Instant,
@@ -116,8 +120,9 @@ pub fn in_thread(stub: Option<PathBuf>) -> io::Result<UnixStream> {
 impl Heart {
     fn new(children: Children, process: Option<Process>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let (guardian, traced) = (Guardian::default(), BTreeSet::new());
-        Ok(Self { epoll, connection: None, children, process, started: now(), traced, guardian, last: false })
+        let (guardian, traced, started) = (Guardian::default(), BTreeSet::new(), now());
+        let (silent, last) = (false, false);
+        Ok(Self { epoll, connection: None, children, silent, process, started, traced, guardian, last })
     }
 
     fn run(&mut self) -> io::Result<End> {
@@ -128,6 +133,7 @@ impl Heart {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
+            self.end_overdue();
             let traced = mem::take(&mut self.traced);
             for token in events[..count].iter().map(|event| event.data()).chain(traced) {
                 if let Flow::End(end) = self.handle(token)? {
@@ -141,10 +147,14 @@ impl Heart {
         }
     }
 
-    /// How long nothing may happen: until somebody is to be killed, or what a debugger has is to be looked at.
+    /// How long nothing may happen: until somebody is to be killed, a program that takes over has had its time, or what a
+    /// debugger has is to be looked at.
     fn patience(&self) -> EpollTimeout {
         let look = (!self.traced.is_empty()).then_some(TRACED_LOOK);
-        let wait = self.guardian.next(now()).into_iter().chain(look).min();
+        let upgrade = self.process.as_ref().and_then(|process| process.keeper.patience(now() - self.started));
+        // Rounded up, so that the time is really over when the wait is.
+        let upgrade = upgrade.map(|left| left + Duration::from_millis(1));
+        let wait = self.guardian.next(now()).into_iter().chain(look).chain(upgrade).min();
         wait.and_then(|wait| EpollTimeout::try_from(wait).ok()).unwrap_or(EpollTimeout::NONE)
     }
 
@@ -154,6 +164,13 @@ impl Heart {
             self.children.kill_doomed(key);
         }
         self.children.kill_left_by_doomed();
+    }
+
+    fn end_overdue(&mut self) {
+        let now = now() - self.started;
+        if let Some(process) = &mut self.process {
+            process.keeper.end_overdue(now);
+        }
     }
 
     fn handle(&mut self, token: u64) -> io::Result<Flow> {
@@ -215,7 +232,28 @@ impl Heart {
                 self.children.acknowledge(key);
                 Ok(())
             }
+            ToHeart::HandOver { program } => self.hand_over(&program),
+            ToHeart::Greet => {
+                self.silent = false;
+                self.greet()
+            }
+            ToHeart::Keep => {
+                if let Some(process) = &mut self.process {
+                    process.keeper.keep();
+                }
+                Ok(())
+            }
         }
+    }
+
+    fn hand_over(&mut self, program: &[u8]) -> io::Result<()> {
+        let now = now() - self.started;
+        // A thread cannot outlive its program, so it is never asked.
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.keeper.hand_over(OsStr::from_bytes(program).to_owned(), now);
+        self.tell(&FromHeart::HandingOver)?;
+        self.silent = true;
+        Ok(())
     }
 
     fn on_child(&mut self, key: Key) -> io::Result<()> {
@@ -328,13 +366,19 @@ impl Heart {
     fn connect(&mut self, connection: Connection) -> io::Result<()> {
         self.epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_CONNECTION))?;
         self.connection = Some(connection);
-        let hello = FromHeart::Hello { version: VERSION, pid: std::process::id(), held: self.children.list() };
-        self.tell(&hello)
+        self.silent = false;
+        self.greet()
+    }
+
+    fn greet(&mut self) -> io::Result<()> {
+        let rescued = self.process.as_ref().and_then(|process| process.keeper.rescued()).map(str::to_owned);
+        let (pid, held, build) = (std::process::id(), self.children.list(), Some(BUILD.to_owned()));
+        self.tell(&FromHeart::Hello { version: VERSION, pid, held, build, rescued })
     }
 
     /// Tells the daemon, if there is one. What it misses, the next one is told by `Hello`.
     fn tell(&mut self, message: &FromHeart) -> io::Result<()> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.silent) else { return Ok(()) };
         if let Err(error) = connection.send(message) {
             tracing::warn!(%error, "the daemon cannot be told");
             self.disconnect();

@@ -10,7 +10,13 @@ use serde_bytes::ByteBuf;
 use crate::process::sys::child::WaitStatus;
 
 /// Version of these frames. Heart outlives daemons, so a newer daemon may meet an older heart.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// This build, as heart tells it.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+/// From this version on heart knows [`ToHeart::HandOver`], [`ToHeart::Greet`] and [`ToHeart::Keep`].
+pub const HANDOVER_SINCE: u32 = 2;
+/// The oldest heart that a daemon of this build can work with.
+pub const VERSION_MIN: u32 = 1;
 /// Longest frame: an environment of the largest size the kernel takes (2 MiB), and as much again for the rest.
 pub const FRAME_MAX_BYTES: usize = 4 * 1024 * 1024;
 const LENGTH_BYTES: usize = 4;
@@ -40,6 +46,16 @@ pub enum ToHeart {
         /// Which.
         key: Key,
     },
+    /// This daemon is about to become another program. Answered by [`FromHeart::HandingOver`]; then heart is silent until
+    /// [`ToHeart::Greet`], so that no frame is cut in two by the exec.
+    HandOver {
+        /// Path of the program, as it is called in `ps`.
+        program: ByteBuf,
+    },
+    /// A new program has taken the connection over: greet it as every daemon is greeted.
+    Greet,
+    /// The new program serves: it is the one to start from now on.
+    Keep,
 }
 
 /// A process to start.
@@ -204,7 +220,15 @@ pub enum FromHeart {
         pid: u32,
         /// What it holds.
         held: Vec<Held>,
+        /// Heart's build; none: one that did not tell yet.
+        #[serde(default)]
+        build: Option<String>,
+        /// What became of the last upgrade, if it failed: why this daemon was started again in place of the new one.
+        #[serde(default)]
+        rescued: Option<String>,
     },
+    /// The last word before a daemon's exec.
+    HandingOver,
     /// Started.
     Spawned {
         /// Which.
@@ -430,7 +454,67 @@ mod tests {
         assert!(matches!(inbox.take::<ToHeart>(), Err(FrameError::TooLong(_))));
     }
 
+    fn upgrade_orders() -> impl Strategy<Value = ToHeart> {
+        let program = proptest::collection::vec(any::<u8>(), 0..300);
+        prop_oneof![
+            program.prop_map(|program| ToHeart::HandOver { program: ByteBuf::from(program) }),
+            Just(ToHeart::Greet),
+            Just(ToHeart::Keep),
+            any::<Key>().prop_map(|key| ToHeart::Ack { key }),
+        ]
+    }
+
+    #[test]
+    fn a_greeting_of_an_older_heart_is_understood_and_one_of_this_heart_by_an_older_daemon() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        enum First {
+            Hello { version: u32, pid: u32, held: Vec<Held> },
+        }
+        let old = rmp_serde::to_vec_named(&First::Hello { version: 1, pid: 7, held: Vec::new() }).unwrap();
+        let hello = |version, build, rescued| FromHeart::Hello { version, pid: 7, held: Vec::new(), build, rescued };
+        assert_eq!(rmp_serde::from_slice::<FromHeart>(&old).unwrap(), hello(1, None, None));
+        let new = hello(VERSION, Some("9".to_owned()), Some("it ended".to_owned()));
+        let new = rmp_serde::to_vec_named(&new).unwrap();
+        let read = rmp_serde::from_slice::<First>(&new).unwrap();
+        assert_eq!(read, First::Hello { version: VERSION, pid: 7, held: Vec::new() });
+    }
+
     proptest! {
+        #[test]
+        fn orders_come_out_as_they_went_in_however_they_are_cut(
+            orders in proptest::collection::vec(upgrade_orders(), 1..8),
+            cuts in proptest::collection::vec(1usize..40, 1..40),
+        ) {
+            let bytes: Vec<u8> = orders.iter().flat_map(|order| encode(order).unwrap()).collect();
+            let (mut inbox, mut rest, mut came) = (Inbox::default(), bytes.as_slice(), Vec::new());
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                inbox.feed(now);
+                while let Some(order) = inbox.take::<ToHeart>().unwrap() {
+                    came.push(order);
+                }
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(came, orders);
+        }
+
+        #[test]
+        fn a_damaged_order_never_panics(order in upgrade_orders(), at in 0usize..64, byte in any::<u8>()) {
+            let mut bytes = encode(&order).unwrap();
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+            let mut inbox = Inbox::default();
+            inbox.feed(&bytes);
+            while let Ok(Some(_)) = inbox.take::<ToHeart>() {}
+            let mut inbox = Inbox::default();
+            inbox.feed(&bytes);
+            while let Ok(Some(_)) = inbox.take::<FromHeart>() {}
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             let mut inbox = Inbox::default();

@@ -9,15 +9,15 @@ use crate::control::wire::{Accepted, Kill, ProjectRef, WatchProject};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The daemon's side, played by the test.
-struct Daemon(Framed<DuplexStream, LengthDelimitedCodec>);
+pub(in crate::control) struct Daemon(Framed<DuplexStream, LengthDelimitedCodec>);
 
 impl Daemon {
-    async fn receive(&mut self) -> Option<Frame> {
+    pub(in crate::control) async fn receive(&mut self) -> Option<Frame> {
         let bytes = self.0.next().await?.ok()?;
         Some(frame::decode_frame(&bytes).unwrap())
     }
 
-    async fn send<T: serde::Serialize>(&mut self, id: u64, kind: &str, body: &T) {
+    pub(in crate::control) async fn send<T: serde::Serialize>(&mut self, id: u64, kind: &str, body: &T) {
         self.0.send(frame::encode(id, kind, body).unwrap()).await.unwrap();
     }
 }
@@ -31,7 +31,7 @@ fn pair() -> (DuplexStream, Daemon) {
     (ours, Daemon(Framed::new(theirs, frame::client_codec())))
 }
 
-async fn connected() -> (Client, Daemon) {
+pub(in crate::control) async fn connected() -> (Client, Daemon) {
     let (ours, mut daemon) = pair();
     let greeting = async {
         assert_eq!(daemon.receive().await.unwrap().kind, KIND_HELLO);
