@@ -24,4 +24,5 @@ mod shop;
 mod singleton;
 mod takeover;
 mod trust;
+mod tty;
 mod wire;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::sys::terminal::WindowSize;
+
 /// A program with its whole surroundings. The environment is complete: nothing is inherited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -44,9 +46,11 @@ pub enum RunAs {
     },
 }
 
-/// What a process may use; `None` leaves the default of the machine, never that of whoever typed the command.
+/// What a process may use and what it is given; `None` leaves the default of the machine, never that of whoever typed the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// File mode mask; default 022.
     pub umask: Option<u32>,
+    /// The size of the terminal that is its standard input, output and error; default: no terminal.
+    pub tty: Option<WindowSize>,
 }

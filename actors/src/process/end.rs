@@ -29,7 +29,7 @@ pub type EnvelopeTest = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 pub struct Proof {
     /// The main process: leader of the unit's session and group.
     pub leader: Option<u32>,
-    /// The unit's FIFOs.
+    /// The unit's FIFOs, and its terminal.
     pub fifos: Vec<PathBuf>,
     /// The unit's envelope.
     pub envelope: Option<EnvelopeTest>,
@@ -192,7 +192,8 @@ pub async fn gone(processes: Vec<Identity>, within: Duration) -> Vec<Identity> {
 fn fifos_of(pid: u32) -> Vec<PathBuf> {
     let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let targets = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
-    targets.filter(|target| matches!(target.extension().map(OsStrExt::as_bytes), Some(b"out" | b"err"))).collect()
+    let is_fifo = |target: &PathBuf| matches!(target.extension().map(OsStrExt::as_bytes), Some(b"out" | b"err"));
+    targets.filter(|target| is_fifo(target) || target.starts_with("/dev/pts")).collect()
 }
 
 fn envelope_of(pid: u32) -> Option<Vec<u8>> {

@@ -33,6 +33,7 @@ pub fn order(key: Key, tag: String, command: &Command, out: &Path, err: &Path) -
         out: text(out.as_os_str()),
         err: text(err.as_os_str()),
         stub: stub(command),
+        tty: command.limits.tty,
     })
 }
 
@@ -52,6 +53,15 @@ pub fn failure(command: &Command, errno: i32, step: Option<String>) -> StartErro
         _ => (None, true),
     };
     StartError { message: format!("{what}: {} ({errno:?})", errno.desc()), hint, retry }
+}
+
+/// The words for a heart that was started by an older build.
+pub fn no_terminals() -> StartError {
+    StartError {
+        message: "open a terminal: this session was started by an older envctl that has none".to_owned(),
+        hint: Some("`envctl daemon stop`, then start again".to_owned()),
+        retry: false,
+    }
 }
 
 /// The path that `command.program` means in the command's own `PATH` and directory.

@@ -27,6 +27,8 @@ use super::heart::wire::{FromHeart, Held, Inbox, Key, ToHeart, VERSION, encode};
 use super::identity::Identity;
 use super::spawn;
 use super::sys::child::WaitStatus;
+use super::sys::terminal::WindowSize;
+use super::typing::{Sent, Typing};
 
 /// Frames waiting for heart; heart reads at once, so a full queue means that it hangs.
 const HEART_QUEUE_MAX: usize = 4096;
@@ -111,6 +113,10 @@ pub enum Message {
     Attach(Tag, RpcReplyPort<Option<Spawned>>),
     /// Signal a process.
     Signal(Key, i32, Scope),
+    /// Type something on a process's terminal.
+    Type(Tag, Vec<u8>, RpcReplyPort<Sent>),
+    /// Give a process's terminal another size; answers whether it has one.
+    Resize(Tag, WindowSize, RpcReplyPort<bool>),
     /// Its end has been dealt with: heart may reap it.
     Release(Key),
     /// Nobody looks after it: kill its group and let heart reap it.
@@ -156,6 +162,9 @@ pub struct State {
     next_key: Key,
     entries: BTreeMap<Key, Entry>,
     starting: BTreeMap<Key, Starting>,
+    /// Whether heart can give a process a terminal.
+    terminals: bool,
+    typing: Typing,
     scans: Batch,
     /// Reader and writer of heart's connection, and the running scan; ended with the actor.
     tasks: JoinSet<()>,
@@ -167,6 +176,7 @@ struct Entry {
     pid: u32,
     exit: Option<ExitReason>,
     waiting: Option<oneshot::Sender<ExitReason>>,
+    terminal: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -201,6 +211,16 @@ impl Processes {
     pub fn signal(&self, key: Key, signal: i32, scope: Scope) {
         // A table that is gone has nothing left to signal.
         let _ = self.actor.cast(Message::Signal(key, signal, scope));
+    }
+
+    /// Types on the terminal of a process; waits until it has taken everything.
+    pub async fn type_in(&self, tag: Tag, bytes: Vec<u8>) -> Result<Sent, TableGone> {
+        self.ask(|reply| Message::Type(tag, bytes, reply)).await
+    }
+
+    /// Gives the terminal of a process another size. `false`: it has none, or has ended.
+    pub async fn resize(&self, tag: Tag, size: WindowSize) -> Result<bool, TableGone> {
+        self.ask(|reply| Message::Resize(tag, size, reply)).await
     }
 
     /// Lets heart reap an ended process.
@@ -295,6 +315,8 @@ impl Actor for TableActor {
             next_key: 1,
             entries: BTreeMap::new(),
             starting: BTreeMap::new(),
+            terminals: false,
+            typing: Typing::default(),
             scans: Batch::default(),
             tasks,
         })
@@ -307,7 +329,12 @@ impl Actor for TableActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Spawn(..) | Message::Attach(..) | Message::List(_) | Message::HeartPid(_)
+            Message::Spawn(..)
+            | Message::Attach(..)
+            | Message::Type(..)
+            | Message::Resize(..)
+            | Message::List(_)
+            | Message::HeartPid(_)
                 if state.heart_pid.is_none() =>
             {
                 state.early.push(message);
@@ -317,9 +344,12 @@ impl Actor for TableActor {
             Message::Signal(key, signal, scope) => {
                 state.order(&ToHeart::Signal { key, signal, group: scope == Scope::Group });
             }
+            Message::Type(tag, bytes, reply) => state.type_in(&tag, bytes, reply),
+            Message::Resize(tag, size, reply) => drop(reply.send(state.resize(&tag, size))),
             Message::Release(key) => state.release(key),
             Message::Discard(key) => state.discard(key),
-            Message::Scan(proof, reply) => {
+            Message::Scan(mut proof, reply) => {
+                state.add_terminal(&mut proof);
                 state.scans.push(proof, reply);
                 state.scan(myself);
             }
@@ -351,6 +381,7 @@ impl State {
         self.next_key += 1;
         let Order { tag, command, out, err } = order;
         match spawn::order(key, tag.to_string(), &command, &out, &err) {
+            Ok(order) if order.tty.is_some() && !self.terminals => drop(reply.send(Err(spawn::no_terminals()))),
             Ok(order) => {
                 self.starting.insert(key, Starting { tag, command, reply });
                 if let Err(message) = self.send(&ToHeart::Spawn(Box::new(order)))
@@ -371,6 +402,32 @@ impl State {
             None => entry.waiting = Some(waiting),
         }
         Some(Spawned { key: *key, pid: entry.pid, exit })
+    }
+
+    fn type_in(&mut self, tag: &Tag, bytes: Vec<u8>, reply: RpcReplyPort<Sent>) {
+        let Some(key) = self.terminal_of(tag) else { return drop(reply.send(Sent::NoTerminal)) };
+        let number = self.typing.begin(reply);
+        if let Err(error) = self.send(&ToHeart::Type { key, number, bytes: bytes.into() }) {
+            tracing::error!(error, "heart cannot be told");
+            self.typing.answered(number, false);
+        }
+    }
+
+    fn resize(&mut self, tag: &Tag, size: WindowSize) -> bool {
+        let Some(key) = self.terminal_of(tag) else { return false };
+        self.order(&ToHeart::Resize { key, size });
+        true
+    }
+
+    fn terminal_of(&self, tag: &Tag) -> Option<Key> {
+        let is = |entry: &Entry| entry.tag == *tag && entry.exit.is_none() && entry.terminal.is_some();
+        self.entries.iter().find(|(_, entry)| is(entry)).map(|(key, _)| *key)
+    }
+
+    /// Whoever has a unit's terminal open belongs to it, as whoever has its FIFO open.
+    fn add_terminal(&self, proof: &mut Proof) {
+        let of_leader = self.entries.values().find(|entry| Some(entry.pid) == proof.leader);
+        proof.fifos.extend(of_leader.and_then(|entry| entry.terminal.clone()));
     }
 
     fn release(&mut self, key: Key) {
@@ -399,8 +456,12 @@ impl State {
 
     fn hear(&mut self, heard: FromHeart) {
         match heard {
-            FromHeart::Hello { version, pid, held } => self.greet(version, pid, held),
-            FromHeart::Spawned { key, pid } => self.spawned(key, pid),
+            FromHeart::Hello { version, pid, held, terminals } => {
+                self.terminals = terminals;
+                self.greet(version, pid, held);
+            }
+            FromHeart::Spawned { key, pid, terminal } => self.spawned(key, pid, terminal),
+            FromHeart::Typed { number, taken, .. } => self.typing.answered(number, taken),
             FromHeart::SpawnFailed { key, errno, step } => {
                 if let Some(starting) = self.starting.remove(&key) {
                     let error = spawn::failure(&starting.command, errno, step);
@@ -421,7 +482,7 @@ impl State {
             match held.tag.parse() {
                 Ok(tag) => {
                     let exit = held.exit.map(reason);
-                    let entry = Entry { tag, pid: held.pid, exit, waiting: None };
+                    let entry = Entry { tag, pid: held.pid, exit, waiting: None, terminal: held.terminal };
                     self.entries.insert(held.key, entry);
                 }
                 Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
@@ -429,11 +490,12 @@ impl State {
         }
     }
 
-    fn spawned(&mut self, key: Key, pid: u32) {
+    fn spawned(&mut self, key: Key, pid: u32, terminal: Option<PathBuf>) {
         let Some(starting) = self.starting.remove(&key) else { return };
         let (waiting, exit) = oneshot::channel();
         let helper = starting.tag.role != Role::Main;
-        self.entries.insert(key, Entry { tag: starting.tag, pid, exit: None, waiting: Some(waiting) });
+        let entry = Entry { tag: starting.tag, pid, exit: None, waiting: Some(waiting), terminal };
+        self.entries.insert(key, entry);
         // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
         if starting.reply.send(Ok(Spawned { key, pid, exit })).is_err() && helper {
             self.discard(key);

@@ -11,5 +11,6 @@ pub mod client;
 pub mod frame;
 pub mod gateway;
 pub mod handlers;
+mod terminal;
 pub mod view;
 pub mod wire;

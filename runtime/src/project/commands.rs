@@ -29,7 +29,7 @@ pub struct Surroundings<'a> {
     pub attributes: &'a Attributes,
 }
 
-/// The main process of a service or a task.
+/// What a service, a task or one of its probes runs, without a terminal.
 pub fn command(run: &Run, around: Surroundings<'_>) -> Result<Command, StartError> {
     let (program, args) = argv(run, around.attributes).map_err(missing)?;
     Ok(Command {
@@ -40,6 +40,12 @@ pub fn command(run: &Run, around: Surroundings<'_>) -> Result<Command, StartErro
         run_as: RunAs::Caller,
         limits: Limits::default(),
     })
+}
+
+/// The main process of a service or a task, with its terminal.
+pub fn main(program: &Program, around: Surroundings<'_>) -> Result<Command, StartError> {
+    let command = command(&program.run, around)?;
+    Ok(Command { limits: Limits { tty: program.tty, ..command.limits }, ..command })
 }
 
 /// Everything a unit is asked.

@@ -22,5 +22,6 @@ mod publish;
 pub mod reports;
 pub mod state;
 pub mod supervisor;
+pub mod terminal;
 pub mod units;
 pub mod views;

@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::Epoll;
 
 use super::stub;
+use super::terminal::{Answer, Terminal};
 use super::wire::{FromHeart, Held, Key, Order, StubOrder};
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
+use crate::process::sys::terminal::WindowSize;
 
 /// How long a stub may take to become its program; it does a few system calls.
 const STUB_MAX_MS: u16 = 5_000;
@@ -40,7 +43,11 @@ struct Child {
     /// Acknowledged before it had ended: nobody will ask again, so it is reaped as soon as it ends.
     forsaken: bool,
     /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
-    _fifos: [OwnedFd; 2],
+    fifos: [OwnedFd; 2],
+    /// Held as long as the FIFOs: whatever is still on it then is told by SIGHUP.
+    terminal: Option<Terminal>,
+    /// Its end has been told, or would have been if there had been a daemon.
+    told: bool,
 }
 
 /// Why a process was not started.
@@ -62,7 +69,7 @@ impl Children {
     pub fn spawn(&mut self, order: Order) -> FromHeart {
         let key = order.key;
         match self.try_spawn(order) {
-            Ok(pid) => FromHeart::Spawned { key, pid },
+            Ok(pid) => FromHeart::Spawned { key, pid, terminal: self.terminal_path(key) },
             Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
         }
     }
@@ -72,15 +79,70 @@ impl Children {
         self.held.get(&key).map(|child| child.pidfd.as_fd())
     }
 
-    /// Notes that a process has ended, without reaping it.
+    /// Whether a process has ended: its pidfd would be reported for ever.
+    pub fn has_ended(&self, key: Key) -> bool {
+        self.held.get(&key).is_some_and(|child| child.exit.is_some())
+    }
+
+    /// Notes that a process has ended, without reaping it. The end of one with a terminal is told by
+    /// [`Children::tend_terminal`], when what it has shown is in its FIFO.
     pub fn ended(&mut self, key: Key) -> io::Result<Option<FromHeart>> {
         let Some(child) = self.held.get_mut(&key).filter(|child| child.exit.is_none()) else { return Ok(None) };
         child.exit = child::peek_exit(child.pid)?;
         let Some(status) = child.exit else { return Ok(None) };
         if child.forsaken {
             self.acknowledge(key);
+        } else if let Some(terminal) = &mut child.terminal {
+            terminal.leader_ended();
+            return Ok(None);
         }
         Ok(Some(FromHeart::Exited { key, status }))
+    }
+
+    /// Does what can be done at a process's terminal, if it has one, and watches it under `token`. Returns what is to be told.
+    pub fn tend_terminal(&mut self, key: Key, epoll: &Epoll, token: u64) -> Vec<FromHeart> {
+        let Some(child) = self.held.get_mut(&key) else { return Vec::new() };
+        let Some(terminal) = &mut child.terminal else { return Vec::new() };
+        let answers = if child.exit.is_some() { terminal.refuse() } else { terminal.press() };
+        let mut told: Vec<FromHeart> =
+            answers.into_iter().map(|Answer { number, taken }| FromHeart::Typed { key, number, taken }).collect();
+        let has_shown_all = child.relay(epoll, token).unwrap_or_else(|error| {
+            // One terminal that fails must not take the parent of all units with it.
+            tracing::error!(tag = child.tag, %error, "a terminal failed and is closed");
+            child.terminal = None;
+            true
+        });
+        if let Some(status) = child.exit.filter(|_| has_shown_all && !child.told) {
+            child.told = true;
+            told.push(FromHeart::Exited { key, status });
+        }
+        told
+    }
+
+    /// Types on a process's terminal. `Some`: the piece was refused; else [`Children::tend_terminal`] goes on with it.
+    pub fn type_in(&mut self, key: Key, number: u64, bytes: Vec<u8>) -> Option<FromHeart> {
+        let refused = match self.held.get_mut(&key).and_then(|child| child.terminal.as_mut()) {
+            Some(terminal) => terminal.type_in(number, bytes)?,
+            None => Answer { number, taken: false },
+        };
+        Some(FromHeart::Typed { key, number, taken: refused.taken })
+    }
+
+    /// Gives a process's terminal another size.
+    pub fn resize(&self, key: Key, size: WindowSize) {
+        let Some(child) = self.held.get(&key) else { return };
+        if let Some(Err(error)) = child.terminal.as_ref().map(|terminal| terminal.resize(size)) {
+            tracing::warn!(tag = child.tag, %error, "a terminal cannot be given another size");
+        }
+    }
+
+    /// The daemon is another one: what the last one typed is nobody's any more.
+    pub fn forget_senders(&mut self) {
+        self.held.values_mut().filter_map(|child| child.terminal.as_mut()).for_each(Terminal::forget_senders);
+    }
+
+    fn terminal_path(&self, key: Key) -> Option<PathBuf> {
+        Some(self.held.get(&key)?.terminal.as_ref()?.path().to_owned())
     }
 
     /// Signals a process or its group. A process that is gone is no error: its end is on its way.
@@ -132,8 +194,14 @@ impl Children {
 
     /// What is held, for a daemon's greeting.
     pub fn list(&self) -> Vec<Held> {
-        let held =
-            |(key, child): (&Key, &Child)| Held { key: *key, tag: child.tag.clone(), pid: child.pid, exit: child.exit };
+        let held = |(key, child): (&Key, &Child)| Held {
+            key: *key,
+            tag: child.tag.clone(),
+            pid: child.pid,
+            // An end that comes before the last words is told after them.
+            exit: child.exit.filter(|_| child.terminal.is_none() || child.told),
+            terminal: child.terminal.as_ref().map(|terminal| terminal.path().to_owned()),
+        };
         self.held.iter().map(held).collect()
     }
 
@@ -159,9 +227,11 @@ impl Children {
         let (tag, key) = (order.tag.clone(), order.key);
         let envelope = order.env.iter().find(|entry| entry.starts_with(ENVELOPE)).map(|entry| entry.to_vec());
         let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
+        let terminal = order.tty.map(Terminal::open).transpose().map_err(no_terminal)?;
+        let spawn = plan(&order, terminal.as_ref())?;
         let pid = match &order.stub {
-            None => child::spawn(&plan(&order)?)?,
-            Some(wanted) => self.spawn_stub(&order, wanted)?,
+            None => child::spawn(&spawn)?,
+            Some(wanted) => self.spawn_stub(&order, wanted, spawn)?,
         };
         // The child is ours and unreaped, so its number cannot have been taken by another. One that cannot be watched must
         // not live on unseen.
@@ -169,17 +239,17 @@ impl Children {
             let _ = child::signal_group(pid, nix::libc::SIGKILL);
             let _ = child::reap_blocking(pid);
         })?;
-        self.held.insert(key, Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, _fifos: fifos });
+        let child = Child { tag, pid, pidfd, exit: None, envelope, forsaken: false, fifos, terminal, told: false };
+        self.held.insert(key, child);
         Ok(pid)
     }
 
-    fn spawn_stub(&self, order: &Order, wanted: &StubOrder) -> Result<u32, Failure> {
+    fn spawn_stub(&self, order: &Order, wanted: &StubOrder, mut spawn: Spawn) -> Result<u32, Failure> {
         let program = self.stub.as_deref().ok_or_else(|| Failure {
             errno: nix::libc::ENOSYS,
             step: Some("finding the exec stub: this session has none".to_owned()),
         })?;
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-        let mut spawn = plan(order)?;
         spawn.argv = stub_argv(program, wanted, order)?;
         spawn.program = child::c_string(program.as_os_str())?;
         spawn.files.push(ChildFile::Copy { fd: stub::ERROR_FD, from: write.as_raw_fd() });
@@ -193,6 +263,20 @@ impl Children {
                 Err(Failure { errno, step: (step != "exec").then_some(step) })
             }
         }
+    }
+}
+
+// === impl Child ===
+
+impl Child {
+    /// Moves what its terminal shows. `true`: after its end, that was all.
+    fn relay(&mut self, epoll: &Epoll, token: u64) -> io::Result<bool> {
+        let Some(terminal) = &mut self.terminal else { return Ok(true) };
+        let fifo = self.fifos[0].as_fd();
+        terminal.relay(fifo)?;
+        let has_shown_all = self.exit.is_none() || terminal.is_told(fifo)?;
+        terminal.watch(epoll, token, fifo)?;
+        Ok(has_shown_all)
     }
 }
 
@@ -217,7 +301,11 @@ fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {
     })
 }
 
-fn plan(order: &Order) -> io::Result<Spawn> {
+fn no_terminal(error: io::Error) -> Failure {
+    Failure { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: Some("open a terminal".to_owned()) }
+}
+
+fn plan(order: &Order, terminal: Option<&Terminal>) -> io::Result<Spawn> {
     let open = |fd, path: &[u8], flags| {
         let path = child::c_string(OsStr::from_bytes(path))?;
         Ok::<_, io::Error>(ChildFile::Open { fd, path, flags })
@@ -229,11 +317,19 @@ fn plan(order: &Order) -> io::Result<Spawn> {
         argv: order.argv.iter().map(|arg| c_text(arg)).collect::<io::Result<_>>()?,
         env: order.env.iter().map(|entry| c_text(entry)).collect::<io::Result<_>>()?,
         dir: c_text(&order.dir)?,
-        files: vec![
-            open(0, b"/dev/null", OFlag::O_RDONLY.bits())?,
-            open(1, &order.out, fifo)?,
-            open(2, &order.err, fifo)?,
-        ],
+        files: match terminal {
+            // Without O_NOCTTY: the leader of a new session gets it as its controlling terminal (tty_ioctl(4)).
+            Some(terminal) => vec![
+                open(0, terminal.path().as_os_str().as_bytes(), OFlag::O_RDWR.bits())?,
+                ChildFile::Copy { fd: 1, from: 0 },
+                ChildFile::Copy { fd: 2, from: 0 },
+            ],
+            None => vec![
+                open(0, b"/dev/null", OFlag::O_RDONLY.bits())?,
+                open(1, &order.out, fifo)?,
+                open(2, &order.err, fifo)?,
+            ],
+        },
     })
 }
 

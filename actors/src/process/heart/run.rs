@@ -20,6 +20,8 @@ const TOKEN_SIGNALS: u64 = 1;
 const TOKEN_DAEMON: u64 = 2;
 /// Tokens from here on are keys of children.
 const TOKEN_CHILDREN: u64 = 16;
+/// Set in the tokens of children's terminals; keys are counted from 1 and never come near it.
+const TOKEN_TERMINAL: u64 = 1 << 63;
 /// Events taken from the kernel in one go; more are taken in the next.
 const EVENTS_MAX: usize = 64;
 
@@ -117,6 +119,9 @@ impl Heart {
             TOKEN_CONNECTION => self.on_connection(),
             TOKEN_SIGNALS => self.on_signals().map(|()| Flow::Go),
             TOKEN_DAEMON => self.on_daemon(),
+            terminal if terminal & TOKEN_TERMINAL != 0 => {
+                self.on_terminal(terminal & !TOKEN_TERMINAL).map(|()| Flow::Go)
+            }
             child => self.on_child(child - TOKEN_CHILDREN).map(|()| Flow::Go),
         }
     }
@@ -155,7 +160,8 @@ impl Heart {
                 let key = order.key;
                 let answer = self.children.spawn(*order);
                 self.tell(&answer)?;
-                self.watch_child(key)
+                self.watch_child(key)?;
+                self.on_terminal(key)
             }
             ToHeart::Signal { key, signal, group } => {
                 self.children.signal(key, signal, group);
@@ -165,15 +171,35 @@ impl Heart {
                 self.children.acknowledge(key);
                 Ok(())
             }
+            ToHeart::Type { key, number, bytes } => match self.children.type_in(key, number, bytes.into_vec()) {
+                Some(refused) => self.tell(&refused),
+                None => self.on_terminal(key),
+            },
+            ToHeart::Resize { key, size } => {
+                self.children.resize(key, size);
+                Ok(())
+            }
         }
     }
 
     fn on_child(&mut self, key: Key) -> io::Result<()> {
-        let Some(end) = self.children.ended(key)? else { return Ok(()) };
-        if let Some(pidfd) = self.children.pidfd(key) {
+        let end = self.children.ended(key)?;
+        if self.children.has_ended(key)
+            && let Some(pidfd) = self.children.pidfd(key)
+        {
             self.epoll.delete(pidfd)?;
         }
-        self.tell(&end)
+        match end {
+            Some(end) => self.tell(&end),
+            None => self.on_terminal(key),
+        }
+    }
+
+    fn on_terminal(&mut self, key: Key) -> io::Result<()> {
+        for message in self.children.tend_terminal(key, &self.epoll, TOKEN_TERMINAL | key) {
+            self.tell(&message)?;
+        }
+        Ok(())
     }
 
     fn on_signals(&mut self) -> io::Result<()> {
@@ -243,8 +269,9 @@ impl Heart {
     fn connect(&mut self, connection: Connection) -> io::Result<()> {
         self.epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_CONNECTION))?;
         self.connection = Some(connection);
-        let hello = FromHeart::Hello { version: VERSION, pid: std::process::id(), held: self.children.list() };
-        self.tell(&hello)
+        self.children.forget_senders();
+        let (pid, held) = (std::process::id(), self.children.list());
+        self.tell(&FromHeart::Hello { version: VERSION, pid, held, terminals: true })
     }
 
     /// Tells the daemon, if there is one. What it misses, the next one is told by `Hello`.

@@ -2,17 +2,21 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::process::sys::child::WaitStatus;
+use crate::process::sys::terminal::WindowSize;
 
 /// Version of these frames. Heart outlives daemons, so a newer daemon may meet an older heart.
 pub const VERSION: u32 = 1;
 /// Longest frame: an environment of the largest size the kernel takes (2 MiB), and as much again for the rest.
 pub const FRAME_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest piece that is typed at once: what a terminal keeps of a line (N_TTY_BUF_SIZE).
+pub const TYPED_MAX_BYTES: usize = 4096;
 const LENGTH_BYTES: usize = 4;
 const READ_BYTES: usize = 64 * 1024;
 
@@ -38,6 +42,22 @@ pub enum ToHeart {
         /// Which.
         key: Key,
     },
+    /// Type something on a process's terminal; answered by [`FromHeart::Typed`]. Only to a heart that has terminals.
+    Type {
+        /// Which.
+        key: Key,
+        /// The daemon's number for this piece.
+        number: u64,
+        /// What is typed, at most [`TYPED_MAX_BYTES`].
+        bytes: ByteBuf,
+    },
+    /// Give a process's terminal another size. Only to a heart that has terminals.
+    Resize {
+        /// Which.
+        key: Key,
+        /// The size.
+        size: WindowSize,
+    },
 }
 
 /// A process to start.
@@ -61,6 +81,9 @@ pub struct Order {
     pub err: ByteBuf,
     /// What posix_spawn cannot do, done by the exec stub in the child.
     pub stub: Option<StubOrder>,
+    /// The size of the terminal that is its standard input, output and error, if it is to have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<WindowSize>,
 }
 
 /// What the exec stub does before it becomes the program.
@@ -88,6 +111,9 @@ pub enum FromHeart {
         pid: u32,
         /// What it holds.
         held: Vec<Held>,
+        /// Whether it can give a process a terminal; hearts before this field cannot.
+        #[serde(default)]
+        terminals: bool,
     },
     /// Started.
     Spawned {
@@ -95,6 +121,9 @@ pub enum FromHeart {
         key: Key,
         /// Its process, leader of a session of that number.
         pid: u32,
+        /// Path of its terminal, if it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terminal: Option<PathBuf>,
     },
     /// Not started; nothing is left of it.
     SpawnFailed {
@@ -112,6 +141,15 @@ pub enum FromHeart {
         /// How.
         status: WaitStatus,
     },
+    /// The answer to [`ToHeart::Type`].
+    Typed {
+        /// Which process.
+        key: Key,
+        /// The daemon's number for the piece.
+        number: u64,
+        /// Whether its terminal has taken it; if not, nothing of it was typed or the process ended over it.
+        taken: bool,
+    },
 }
 
 /// A process in heart's care.
@@ -125,6 +163,9 @@ pub struct Held {
     pub pid: u32,
     /// Its end, if it has ended.
     pub exit: Option<WaitStatus>,
+    /// Path of its terminal, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<PathBuf>,
 }
 
 /// A frame that makes no sense.
@@ -279,6 +320,24 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.feed(&u32::MAX.to_be_bytes());
         assert!(matches!(inbox.take::<ToHeart>(), Err(FrameError::TooLong(_))));
+    }
+
+    #[test]
+    fn what_was_said_before_there_were_terminals_is_understood() {
+        #[derive(Serialize)]
+        enum Older {
+            Hello { version: u32, pid: u32, held: Vec<u32> },
+            Spawned { key: Key, pid: u32 },
+        }
+        let heard = |older: &Older| {
+            let mut inbox = Inbox::default();
+            inbox.feed(&encode(older).unwrap());
+            inbox.take::<FromHeart>().unwrap().unwrap()
+        };
+        let hello = heard(&Older::Hello { version: 1, pid: 2, held: Vec::new() });
+        assert_eq!(hello, FromHeart::Hello { version: 1, pid: 2, held: Vec::new(), terminals: false });
+        let spawned = heard(&Older::Spawned { key: 3, pid: 4 });
+        assert_eq!(spawned, FromHeart::Spawned { key: 3, pid: 4, terminal: None });
     }
 
     proptest! {

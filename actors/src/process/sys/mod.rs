@@ -1,7 +1,9 @@
 //! The kernel, thinly: every function is one system call or one small sequence that cannot be split safely.
 //!
-//! One file per idea: `pipe` (FIFOs, splice, epoll) serves the log streams; `child` (posix_spawn, pidfd, wait) serves heart.
+//! One file per idea: `pipe` (FIFOs, splice, epoll) serves the log streams; `child` (posix_spawn, pidfd, wait) and `terminal`
+//! (pseudo terminals) serve heart.
 //! Safe to call with any arguments; `unsafe` stays inside.
 
 pub mod child;
 pub mod pipe;
+pub mod terminal;
