@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    config, daemon, down, endpoints, env, errors, events, explain, health, kill, list_commands, list_targets, logs,
-    operate, projects, ps, reference, show_state, trust, up, version, wait, why,
+    attach, config, daemon, down, endpoints, env, errors, events, explain, health, kill, list_commands, list_targets,
+    logs, operate, projects, ps, reference, show_state, trust, up, version, wait, why,
 };
 use crate::exit;
 use crate::output::ColorChoice;
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Restart(operate::RestartArgs),
     Kill(kill::Args),
     Logs(logs::Args),
+    Attach(attach::Args),
     Events(events::Args),
     Why(why::Args),
     Wait(wait::Args),

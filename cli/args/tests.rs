@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 55] = [
+const LINES: [&str; 57] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
@@ -32,6 +32,8 @@ const LINES: [&str; 55] = [
     "logs -n 10 --timestamps --stream err",
     "logs --tail 5 --previous --raw api",
     "logs --since 10m --until 2026-01-01T00:00:00Z",
+    "attach api",
+    "attach api --detach-keys ctrl-a,d",
     "events",
     "events -f api",
     "events -n 5",

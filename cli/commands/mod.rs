@@ -1,5 +1,6 @@
 //! One file per command; the doc comment of its arguments is its help.
 
+pub(crate) mod attach;
 pub(crate) mod config;
 pub(crate) mod daemon;
 pub(crate) mod down;
@@ -42,6 +43,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Stop(args) => operate::stop(context, args).await,
         Command::Restart(args) => operate::restart(context, args).await,
         Command::Kill(args) => kill::run(context, args).await,
+        Command::Attach(args) => Box::pin(attach::run(context, args)).await,
         Command::Logs(args) if args.follow => interruptible(logs::run(context, args)).await,
         Command::Logs(args) => Box::pin(logs::run(context, args)).await,
         Command::Events(args) if args.follow => interruptible(events::run(context, args)).await,

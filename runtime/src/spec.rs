@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use envctl_actors::process::{Limits, Scope};
+use envctl_actors::process::{Limits, Scope, WindowSize};
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{ChildSpec, Flags, GroupSpec};
 use indexmap::IndexMap;
@@ -90,6 +90,8 @@ pub struct Program {
     pub run: Run,
     /// Working directory, absolute, inside the project.
     pub dir: PathBuf,
+    /// The size of its terminal, if it has one.
+    pub tty: Option<WindowSize>,
 }
 
 /// The two ways to say what is run.
@@ -308,6 +310,14 @@ impl ProjectSpec {
 // === impl UnitKind ===
 
 impl UnitKind {
+    /// The size of its terminal, if it has one.
+    pub fn tty(&self) -> Option<WindowSize> {
+        match self {
+            Self::Service(program) | Self::Task(program) => program.tty,
+            Self::Requirement(_) => None,
+        }
+    }
+
     /// The kind's name as users see it.
     pub fn as_str(&self) -> &'static str {
         match self {

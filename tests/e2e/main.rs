@@ -29,6 +29,7 @@ mod singleton;
 mod stop;
 mod takeover;
 mod trust;
+mod tty;
 mod upgrade;
 mod usage;
 mod wire;

@@ -6,9 +6,11 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::terminal_line;
+
 /// Longest colour sequence that is believed to be one.
 const SGR_MAX_BYTES: usize = 64;
-const ESC: u8 = 0x1b;
+pub(super) const ESC: u8 = 0x1b;
 const SGR_RESET: &str = "\x1b[0m";
 
 /// Text that can be shown: control characters and bytes that are not UTF-8 appear as `\x1b`, invisible and text-turning
@@ -33,9 +35,14 @@ pub fn sanitize(bytes: &[u8], colours: bool) -> Cow<'_, str> {
     Cow::Owned(shown.text)
 }
 
-/// [`sanitize`] for a line: the carriage return of a `\r\n` is left out.
+/// [`sanitize`] for a line. One that ends in `\r\n` was written to a terminal (or for one), which ends every line so: it is
+/// shown as a terminal would be left showing it, without what was written over.
 pub fn sanitize_line(bytes: &[u8], colours: bool) -> Cow<'_, str> {
-    sanitize(bytes.strip_suffix(b"\r").unwrap_or(bytes), colours)
+    match bytes.strip_suffix(b"\r") {
+        None => sanitize(bytes, colours),
+        Some(line) if terminal_line::is_plain(line) => sanitize(line, colours),
+        Some(line) => Cow::Owned(sanitize(&terminal_line::settle(line), colours).into_owned()),
+    }
 }
 
 /// The bytes without terminal sequences (CSI, OSC, DCS and their kin, two-byte escapes), for matching; all else stays.
@@ -54,7 +61,7 @@ pub fn strip_ansi(bytes: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Length of the sequence that `bytes` begins with (ECMA-48, 5.4 and 5.6); an unfinished one goes to the end.
-fn sequence_length(bytes: &[u8]) -> usize {
+pub(super) fn sequence_length(bytes: &[u8]) -> usize {
     match bytes.get(1) {
         Some(b'[') => {
             let end = bytes[2..].iter().position(|b| !matches!(b, 0x20..=0x3f));
@@ -191,7 +198,14 @@ mod tests {
     #[test]
     fn a_line_may_end_in_carriage_return() {
         assert_eq!(sanitize_line(b"dos\r", true), "dos");
-        assert_eq!(sanitize_line(b"a\rb\r", true), "a\\x0db");
+        assert_eq!(sanitize_line(b"a\rb", true), "a\\x0db");
+    }
+
+    #[test]
+    fn a_terminals_line_is_shown_without_what_was_written_over() {
+        assert_eq!(sanitize_line(b" 10%\r\x1b[K100%\r", true), "100%");
+        assert_eq!(sanitize_line(b"\x1b[?2004h$ \x1b[32mls\x1b[0m\r\r", true), "$ \x1b[32mls\x1b[0m");
+        assert_eq!(sanitize_line(b"\x1b]52;c;ZXZpbA==\x07ok\x9b2J\r", true), "ok\\x9b2J");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `layout` is the format on disk, `store` writes and repairs it, `pump` is the one thread that moves the bytes, `reader` reads
-//! (with or without a daemon), `display` makes bytes harmless for a terminal, `matcher` finds a ready line, `actor` is the
+//! (with or without a daemon, `raw` without lines), `display` makes bytes harmless for a terminal, `matcher` finds a ready line, `actor` is the
 //! thin shell of one unit's stream.
 //!
 //! Never: a log byte in a mailbox, a byte changed on its way to disk, a service that waits because a reader is slow or a
@@ -21,12 +21,14 @@ mod error;
 mod layout;
 mod matcher;
 mod pump;
+mod raw;
 mod reader;
 mod repair;
 mod segment;
 mod sink;
 mod splitter;
 mod store;
+mod terminal_line;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +38,7 @@ pub use error::LogError;
 pub use layout::{Life, Stream};
 pub use matcher::ReadyMatcher;
 pub use pump::{Drained, Length, LogStreamId, Pump, PumpHandle, Sources};
+pub use raw::{Raw, RawFollower};
 pub use reader::{Follower, Lines, Position, Query, Reader};
 pub use splitter::{Entry, LINE_MAX_BYTES, Line};
 pub use store::{Limits, Store};

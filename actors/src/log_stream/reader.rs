@@ -85,6 +85,10 @@ impl Reader {
         Self { dir: dir.to_path_buf() }
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// All entries from the oldest on.
     pub fn lines(&self, query: Query) -> Result<Lines, LogError> {
         let chunks = match query.since_ns {

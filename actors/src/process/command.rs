@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::sys::terminal::WindowSize;
+
 /// A program with its whole surroundings. The environment is complete: nothing is inherited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -53,7 +55,7 @@ pub enum RunAs {
     },
 }
 
-/// What a process may use; `None` leaves the default of the machine, never that of whoever typed the command.
+/// What a process may use and what it is given; `None` leaves the default of the machine, never that of whoever typed the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// File mode mask; default 022.
@@ -72,6 +74,8 @@ pub struct Limits {
     pub core: Option<u64>,
     /// Bytes of each file it writes (`RLIMIT_FSIZE`).
     pub file_size: Option<u64>,
+    /// The size of the terminal that is its standard input, output and error; default: no terminal.
+    pub tty: Option<WindowSize>,
 }
 
 // === impl Limits ===

@@ -39,7 +39,7 @@ pub struct Proof {
     pub leader: Option<u32>,
     /// When it started, if its number is not kept for it by a parent of ours: another of that number leads nothing of it.
     pub leader_start: Option<u64>,
-    /// The unit's FIFOs.
+    /// The unit's FIFOs, and its terminal.
     pub fifos: Vec<PathBuf>,
     /// The unit's envelope.
     pub envelope: Option<Claim>,
@@ -232,7 +232,8 @@ pub async fn gone(processes: Vec<Identity>, within: Duration) -> Vec<Identity> {
 fn fifos_of(pid: u32) -> Vec<PathBuf> {
     let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let targets = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
-    targets.filter(|target| matches!(target.extension().map(OsStrExt::as_bytes), Some(b"out" | b"err"))).collect()
+    let is_fifo = |target: &PathBuf| matches!(target.extension().map(OsStrExt::as_bytes), Some(b"out" | b"err"));
+    targets.filter(|target| is_fifo(target) || target.starts_with("/dev/pts")).collect()
 }
 
 /// Whether a child has not become its program yet: until then it has its parent's memory, and copies of all its files.

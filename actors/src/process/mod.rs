@@ -24,9 +24,11 @@ pub mod stop;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel: docs/ARCHITECTURE.md, invariants of absence")]
 pub mod sys;
 pub mod table;
+pub mod typing;
 pub mod usage;
 
 pub use command::{Command, Limits, RunAs};
+pub use sys::terminal::WindowSize;
 pub use table::{HeldProcess, Order, Processes, Role, Scope, Spawned, Stray, Tag};
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub fn order(key: Key, tag: String, command: &Command, out: &Path, err: &Path) -
         limits: shared_limits(&command.limits),
         stdin: command.stdin.as_ref().map(|path| text(path.as_os_str())),
         ending: Ending::default(),
+        tty: command.limits.tty,
     })
 }
 
@@ -90,6 +91,15 @@ pub fn failure(command: &Command, errno: i32, step: Option<String>) -> StartErro
         _ => (None, true),
     };
     StartError { message: format!("{what}: {} ({errno:?})", errno.desc()), hint, retry }
+}
+
+/// The words for a heart that was started by an older build.
+pub fn no_terminals() -> StartError {
+    StartError {
+        message: "open a terminal: this session was started by an older envctl that has none".to_owned(),
+        hint: Some("`envctl daemon stop`, then start again".to_owned()),
+        retry: false,
+    }
 }
 
 /// The path that `command.program` means in the command's own `PATH` and directory.

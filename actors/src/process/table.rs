@@ -30,6 +30,8 @@ use super::heart::wire::{Adoption, Ending, FromHeart, Held, Hold, Inbox, Key, To
 use super::identity::Identity;
 use super::spawn::{self, SpawnError};
 use super::sys::child::WaitStatus;
+use super::sys::terminal::WindowSize;
+use super::typing::{Sent, Typing};
 
 /// Frames waiting for heart; heart reads at once, so a full queue means that it hangs.
 const HEART_QUEUE_MAX: usize = 4096;
@@ -141,6 +143,10 @@ pub enum Message {
     Signal(Key, i32, Scope),
     /// Whether an ended process was killed because its memory limit was reached.
     WasOom(Key, RpcReplyPort<bool>),
+    /// Type something on a process's terminal.
+    Type(Tag, Vec<u8>, RpcReplyPort<Sent>),
+    /// Give a process's terminal another size; answers whether it has one.
+    Resize(Tag, WindowSize, RpcReplyPort<bool>),
     /// Its end has been dealt with: heart may reap it.
     Release(Key),
     /// Nobody looks after it: kill its group and let heart reap it.
@@ -197,6 +203,9 @@ pub struct State {
     entries: BTreeMap<Key, Entry>,
     starting: BTreeMap<Key, Starting>,
     adopting: BTreeMap<Key, Adopting>,
+    /// Whether heart can give a process a terminal.
+    terminals: bool,
+    typing: Typing,
     scans: Batch,
     /// Reader and writer of heart's connection, and the running scan; ended with the actor.
     tasks: JoinSet<()>,
@@ -210,6 +219,7 @@ struct Entry {
     exit: Option<ExitReason>,
     hold: Hold,
     waiting: Option<oneshot::Sender<ExitReason>>,
+    terminal: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -262,6 +272,16 @@ impl Processes {
     /// Whether an ended process was killed because its memory limit was reached.
     pub async fn was_oom(&self, key: Key) -> bool {
         self.ask(|reply| Message::WasOom(key, reply)).await.unwrap_or(false)
+    }
+
+    /// Types on the terminal of a process; waits until it has taken everything.
+    pub async fn type_in(&self, tag: Tag, bytes: Vec<u8>) -> Result<Sent, TableGone> {
+        self.ask(|reply| Message::Type(tag, bytes, reply)).await
+    }
+
+    /// Gives the terminal of a process another size. `false`: it has none, or has ended.
+    pub async fn resize(&self, tag: Tag, size: WindowSize) -> Result<bool, TableGone> {
+        self.ask(|reply| Message::Resize(tag, size, reply)).await
     }
 
     /// Lets heart reap an ended process.
@@ -367,6 +387,8 @@ impl Actor for TableActor {
             entries: BTreeMap::new(),
             starting: BTreeMap::new(),
             adopting: BTreeMap::new(),
+            terminals: false,
+            typing: Typing::default(),
             scans: Batch::default(),
             tasks,
         })
@@ -383,6 +405,8 @@ impl Actor for TableActor {
             Message::Spawn(..)
             | Message::Adopt(..)
             | Message::Attach(..)
+            | Message::Type(..)
+            | Message::Resize(..)
             | Message::List(_)
             | Message::HeartPid(_)
             | Message::HeartSaid(_)
@@ -399,9 +423,12 @@ impl Actor for TableActor {
             Message::WasOom(key, reply) => {
                 let _ = reply.send(state.entries.get(&key).is_some_and(|entry| entry.hold.oom));
             }
+            Message::Type(tag, bytes, reply) => state.type_in(&tag, bytes, reply),
+            Message::Resize(tag, size, reply) => drop(reply.send(state.resize(&tag, size))),
             Message::Release(key) => state.release(key),
             Message::Discard(key) => state.discard(key),
-            Message::Scan(proof, reply) => {
+            Message::Scan(mut proof, reply) => {
+                state.add_terminal(&mut proof);
                 state.scans.push(proof, reply);
                 state.scan(myself);
             }
@@ -438,6 +465,7 @@ impl State {
         self.next_key += 1;
         let Order { tag, command, out, err, ending } = order;
         match spawn::order(key, tag.to_string(), &command, &out, &err) {
+            Ok(order) if order.tty.is_some() && !self.terminals => drop(reply.send(Err(spawn::no_terminals().into()))),
             Ok(mut order) => {
                 order.ending = ending;
                 self.starting.insert(key, Starting { tag, command, reply });
@@ -500,6 +528,32 @@ impl State {
         self.handover = Handover::Asked(reply);
     }
 
+    fn type_in(&mut self, tag: &Tag, bytes: Vec<u8>, reply: RpcReplyPort<Sent>) {
+        let Some(key) = self.terminal_of(tag) else { return drop(reply.send(Sent::NoTerminal)) };
+        let number = self.typing.begin(reply);
+        if let Err(error) = self.send(&ToHeart::Type { key, number, bytes: bytes.into() }) {
+            tracing::error!(error, "heart cannot be told");
+            self.typing.answered(number, false);
+        }
+    }
+
+    fn resize(&mut self, tag: &Tag, size: WindowSize) -> bool {
+        let Some(key) = self.terminal_of(tag) else { return false };
+        self.order(&ToHeart::Resize { key, size });
+        true
+    }
+
+    fn terminal_of(&self, tag: &Tag) -> Option<Key> {
+        let is = |entry: &Entry| entry.tag == *tag && entry.exit.is_none() && entry.terminal.is_some();
+        self.entries.iter().find(|(_, entry)| is(entry)).map(|(key, _)| *key)
+    }
+
+    /// Whoever has a unit's terminal open belongs to it, as whoever has its FIFO open.
+    fn add_terminal(&self, proof: &mut Proof) {
+        let of_leader = self.entries.values().find(|entry| Some(entry.pid) == proof.leader);
+        proof.fifos.extend(of_leader.and_then(|entry| entry.terminal.clone()));
+    }
+
     fn release(&mut self, key: Key) {
         if self.entries.remove(&key).is_some() {
             self.order(&ToHeart::Ack { key });
@@ -526,12 +580,14 @@ impl State {
 
     fn hear(&mut self, heard: FromHeart) {
         match heard {
-            FromHeart::Hello { version, pid, held, build, rescued } => {
+            FromHeart::Hello { version, pid, held, build, rescued, terminals } => {
                 self.heart_said = HeartSaid { version, build, rescued };
+                self.terminals = terminals;
                 self.greet(version, pid, held);
             }
             FromHeart::HandingOver => self.handover.heard(),
-            FromHeart::Spawned { key, pid, hold } => self.spawned(key, pid, hold),
+            FromHeart::Spawned { key, pid, hold, terminal } => self.spawned(key, pid, hold, terminal),
+            FromHeart::Typed { number, taken, .. } => self.typing.answered(number, taken),
             FromHeart::SpawnFailed { key, errno, step } => {
                 if let Some(adopting) = self.adopting.remove(&key) {
                     tracing::info!(tag = %adopting.tag, errno, ?step, "a process of an earlier heart is gone");
@@ -556,8 +612,9 @@ impl State {
             match held.tag.parse() {
                 Ok(tag) => {
                     let exit = held.exit.map(reason);
-                    let hold = held.hold.unwrap_or_default();
-                    let entry = Entry { tag, pid: held.pid, adopted: held.adopted, exit, hold, waiting: None };
+                    let (adopted, hold) = (held.adopted, held.hold.unwrap_or_default());
+                    let (pid, waiting, terminal) = (held.pid, None, held.terminal);
+                    let entry = Entry { tag, pid, adopted, exit, hold, waiting, terminal };
                     self.entries.insert(held.key, entry);
                 }
                 Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
@@ -565,17 +622,18 @@ impl State {
         }
     }
 
-    fn spawned(&mut self, key: Key, pid: u32, hold: Option<Hold>) {
+    fn spawned(&mut self, key: Key, pid: u32, hold: Option<Hold>, terminal: Option<PathBuf>) {
         if let Some(Adopting { tag, start_time, reply }) = self.adopting.remove(&key) {
             let (adopted, hold) = (Some(start_time), hold.unwrap_or_default());
-            self.entries.insert(key, Entry { tag, pid, adopted, exit: None, hold, waiting: None });
+            self.entries.insert(key, Entry { tag, pid, adopted, exit: None, hold, waiting: None, terminal });
             return drop(reply.send(true));
         }
         let Some(starting) = self.starting.remove(&key) else { return };
         let hold = hold.unwrap_or_else(|| unheard(&starting.command));
         let (waiting, exit) = oneshot::channel();
         let helper = starting.tag.role != Role::Main;
-        let entry = Entry { tag: starting.tag, pid, adopted: None, exit: None, hold: hold.clone(), waiting: Some(waiting) };
+        let (tag, waiting) = (starting.tag, Some(waiting));
+        let entry = Entry { tag, pid, adopted: None, exit: None, hold: hold.clone(), waiting, terminal };
         self.entries.insert(key, entry);
         // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
         if starting.reply.send(Ok(Spawned { key, pid, hold, exit, adopted: None })).is_err() && helper {

@@ -1,6 +1,7 @@
 //! The table, heart (in a thread) and real processes, without any unit actor.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use super::identity::Identity;
 use super::life::{Manners, Stage, live, sweep};
 use super::stop::StopPlan;
 use super::sys::pipe;
+use super::sys::terminal::WindowSize;
 use super::table::{Order, Processes, Role, Scope, Spawned, Tag};
+use super::typing::Sent;
 use crate::probe::check::ExecRunner;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -221,4 +224,88 @@ async fn the_tail_of_a_commands_output_comes_with_its_exit() {
     let runner = Runner::new(bench.processes.clone(), tag(1), bench.dir.path().to_owned());
     let outcome = runner.run(shell("echo out; echo err >&2; exit 3", bench.dir.path()), SOON).await.unwrap();
     assert_eq!((outcome.exit, outcome.tail.as_slice()), (ExitReason::Code(3), b"out\nerr\n".as_slice()));
+}
+
+#[tokio::test]
+async fn a_terminal_is_typed_on_and_resized_through_a_heart_that_is_a_thread() {
+    let bench = Bench::new().await;
+    pipe::mkfifo(&bench.fifo("word")).unwrap();
+    let line = "read first; echo \"$first $(stty size)\" > word; exec cat";
+    let mut command = shell(line, bench.dir.path());
+    command.limits.tty = Some(WindowSize { rows: 30, columns: 90 });
+    let mut spawned = bench.processes.spawn(bench.order(1, command)).await.unwrap();
+    let type_in = |bytes: &[u8]| timeout(SOON, bench.processes.type_in(tag(1), bytes.to_vec()));
+    assert!(bench.processes.resize(tag(1), WindowSize { rows: 31, columns: 91 }).await.unwrap());
+    assert_eq!(type_in(b"typed\r").await.unwrap().unwrap(), Sent::Taken);
+    assert_eq!(bench.word("word").await, "typed 31 91");
+    // End of input, at the beginning of a line (termios(3), VEOF): `cat` is done.
+    assert_eq!(type_in(b"\x04").await.unwrap().unwrap(), Sent::Taken);
+    assert_eq!(bench.exit(&mut spawned).await, ExitReason::Code(0));
+    assert_eq!(type_in(b"too late").await.unwrap().unwrap(), Sent::NoTerminal);
+    let mut shown = [0; 64];
+    let count = pipe::read_some(pipe::open_fifo(&bench.fifo("unit.out")).unwrap().as_fd(), &mut shown).unwrap();
+    assert_eq!(&shown[..count], b"typed\r\n", "the echo is in the FIFO before the end is told");
+    bench.processes.release(spawned.key);
+    let plain = bench.sh(2, "exec sleep 1000").await;
+    assert_eq!(bench.processes.type_in(tag(2), b"x".to_vec()).await.unwrap(), Sent::NoTerminal);
+    bench.processes.discard(plain.key);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_unit_that_never_reads_is_told_when_it_ends() {
+    let bench = Bench::new().await;
+    pipe::mkfifo(&bench.fifo("word")).unwrap();
+    let mut command = shell("stty raw -echo; echo up > word; exec sleep 1000", bench.dir.path());
+    command.limits.tty = Some(WindowSize::default());
+    let mut spawned = bench.processes.spawn(bench.order(1, command)).await.unwrap();
+    // An echo would fill the FIFO, which nobody reads here.
+    assert_eq!(bench.word("word").await, "up");
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let processes = bench.processes.clone();
+        waiting.spawn(async move { processes.type_in(tag(1), vec![b'k'; 4096]).await.unwrap() });
+    }
+    // More than kernel and heart keep is refused at once; the rest waits for its reader.
+    assert_eq!(
+        timeout(SOON, async {
+            loop {
+                if waiting.join_next().await.unwrap().unwrap() == Sent::Refused {
+                    return Sent::Refused;
+                }
+            }
+        })
+        .await
+        .unwrap(),
+        Sent::Refused
+    );
+    bench.processes.signal(spawned.key, nix::libc::SIGKILL, Scope::Group);
+    bench.exit(&mut spawned).await;
+    while let Some(sent) = timeout(SOON, waiting.join_next()).await.expect("nobody waits for ever") {
+        assert_ne!(sent.unwrap(), Sent::NoTerminal);
+    }
+    bench.processes.release(spawned.key);
+}
+
+#[tokio::test]
+async fn the_end_of_a_process_on_a_terminal_is_told_after_its_last_words() {
+    let bench = Bench::new().await;
+    let fifo = pipe::open_fifo(&bench.fifo("unit.out")).unwrap();
+    while nix::unistd::write(&fifo, &[b'.'; 4096]).is_ok() {}
+    let mut command = shell("printf 'last words'; exit 7", bench.dir.path());
+    command.limits.tty = Some(WindowSize::default());
+    let mut spawned = bench.processes.spawn(bench.order(1, command)).await.unwrap();
+    let type_in = || timeout(SOON, bench.processes.type_in(tag(1), b"x".to_vec()));
+    // Refused means that heart has seen the end; told, the table would say so itself, and what heart says comes in order.
+    while type_in().await.unwrap().unwrap() == Sent::Taken {}
+    assert_eq!(type_in().await.unwrap().unwrap(), Sent::Refused, "the end was told before the last words");
+    let (mut shown, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    // What was typed may have been echoed, before or after.
+    while !shown.windows(10).any(|some| some == b"last words") {
+        if let Ok(count) = pipe::read_some(fifo.as_fd(), &mut buffer) {
+            shown.extend_from_slice(&buffer[..count]);
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.exit(&mut spawned).await, ExitReason::Code(7));
+    bench.processes.release(spawned.key);
 }

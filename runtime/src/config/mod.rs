@@ -16,7 +16,7 @@
 //! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` `on_daemon_death` |
 //! | `logs` | `max_bytes` `segment_bytes` (`max_age` `compress`: not carried out yet) |
 //! | a unit of any kind | `env` `env_file` `needs` `restart` `backoff` `intensity` `period` `unstable` `stable_after` `stop` `critical` `escalate` `port` `description` `limits` `nice` |
-//! | a service or task | `cmd` or `sh`, `dir` `ports` `umask` `user` `stdin` (`watch` `prepare` `tty`: not carried out yet) |
+//! | a service or task | `cmd` or `sh`, `dir` `ports` `umask` `user` `stdin` `tty` (`watch` `prepare`: not carried out yet) |
 //! | a service | `ready` `alive` |
 //! | a requirement | `preset` `version` `database` `user` `ready.within` |
 //! | a probe | one of `http` `tcp` `exec` `sh` `log`; `port` with `http`; `within` (ready) `every` `timeout` `failures` |
@@ -50,6 +50,7 @@ mod stop;
 mod supervise;
 mod syntax;
 pub mod template;
+mod terminal;
 mod tree;
 mod unit;
 

@@ -44,7 +44,7 @@ pub(super) fn read(
             None
         }
     };
-    Some(Program { run: run?, dir: dir? })
+    Some(Program { run: run?, dir: dir?, tty: None })
 }
 
 /// Reads a shell line, which is never touched: the shell has the variables.

@@ -13,11 +13,11 @@ use super::project::name;
 use super::reader::{Reader, table};
 use super::stop::StopReader;
 use super::tree::{Entry, Node, Value};
-use super::{confine, environment, needs, program, supervise};
+use super::{confine, environment, needs, program, supervise, terminal};
 use crate::spec::{PortWish, Preset, ProbeSpec, RequirementSpec, UnitKind, UnitSpec};
 
 /// Keys of the design that are accepted and not carried out in this build.
-const LATER: [&str; 3] = ["watch", "prepare", "tty"];
+const LATER: [&str; 2] = ["watch", "prepare"];
 
 /// The three tables of units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,9 @@ impl UnitReader<'_> {
                 self.findings.warning("unsupported", &node.at, message);
             }
         }
-        program::read(self.findings, &mut self.reader, self.at, &mut self.references)
+        let tty = terminal::read(self.findings, &mut self.reader);
+        let program = program::read(self.findings, &mut self.reader, self.at, &mut self.references)?;
+        Some(crate::spec::Program { tty, ..program })
     }
 
     /// Narrowing the environment of one unit is not carried out yet; ignoring it would hand out what was to be kept back.
@@ -141,6 +143,7 @@ impl UnitReader<'_> {
     }
 
     fn requirement(&mut self) -> Option<RequirementSpec> {
+        terminal::refuse(self.findings, &mut self.reader);
         let version = self.owned_text("version");
         let database = self.owned_text("database");
         let user = self.owned_text("user");

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::frame::{self, KIND_END, KIND_ITEM, KIND_REPLY};
 use super::view::{DaemonView, ProjectState, ProjectView, UpgradeView};
 use super::wire::{
-    Accepted, DaemonStatus, DaemonStop, DaemonStopReply, DaemonUpgrade, Down, DownReply, FollowEvents, Frame, Kill,
-    LogsGrown, Operate, ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, UnitEnv, UnitEnvReply, Up, UpReply,
-    WatchLogs, WatchProject,
+    Accepted, Attach, DaemonStatus, DaemonStop, DaemonStopReply, DaemonUpgrade, Down, DownReply, FollowEvents, Frame,
+    Kill, LogsGrown, Operate, ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, TypeIn, UnitEnv, UnitEnvReply, Up,
+    UpReply, WatchLogs, WatchProject,
 };
 use crate::journal::{Journal, ProjectKey};
 use crate::project::environment::capture_from_bytes;
@@ -69,6 +69,8 @@ impl Handlers {
             Operate::KIND => reply(&frame, outbox, self.operate(body(&frame)?).await?).await,
             Kill::KIND => reply(&frame, outbox, self.kill(body(&frame)?).await?).await,
             UnitEnv::KIND => reply(&frame, outbox, self.unit_env(body(&frame)?).await?).await,
+            Attach::KIND => reply(&frame, outbox, self.attach(body(&frame)?).await?).await,
+            TypeIn::KIND => reply(&frame, outbox, self.type_in(body(&frame)?).await?).await,
             DaemonStatus::KIND => reply(&frame, outbox, self.status().await?).await,
             DaemonStop::KIND => {
                 let escaped = self.root.shutdown().await?;
@@ -223,7 +225,7 @@ impl Handlers {
         self.root.find(wanted.root.clone()).await
     }
 
-    async fn must_find(&self, wanted: &ProjectRef) -> Result<Project, Refusal> {
+    pub(super) async fn must_find(&self, wanted: &ProjectRef) -> Result<Project, Refusal> {
         self.find(wanted).await?.ok_or_else(|| Refusal {
             code: "not-found".to_owned(),
             message: format!("the project in {} is not up", wanted.root.display()),
@@ -260,7 +262,7 @@ async fn load(root: PathBuf, files: Files) -> Result<Arc<ProjectSpec>, Refusal> 
     })
 }
 
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     actor: &ActorRef<ProjectMessage>,
     message: impl FnOnce(RpcReplyPort<T>) -> ProjectMessage,
 ) -> Result<T, Refusal> {

@@ -13,5 +13,6 @@ pub mod following;
 pub mod frame;
 pub mod gateway;
 pub mod handlers;
+mod terminal;
 pub mod view;
 pub mod wire;

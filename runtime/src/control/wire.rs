@@ -21,6 +21,9 @@ pub const FRAME_INBOUND_MAX_BYTES: usize = 1024 * 1024;
 /// Longest frame a client accepts.
 pub const FRAME_CLIENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Longest piece that is typed at once.
+pub use envctl_actors::process::heart::wire::TYPED_MAX_BYTES;
+
 /// A daemon that does not answer a question about its own memory within this time hangs.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -73,7 +76,7 @@ pub struct Hello {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// For programs: `unsupported`, `not-found`, `config`, `shutting-down`, `failed`, `timeout`.
+    /// For programs: `unsupported`, `not-found`, `not-running`, `no-terminal`, `config`, `shutting-down`, `failed`, `timeout`.
     pub code: String,
     /// For people: names the unit, path or project.
     pub message: String,
@@ -221,6 +224,48 @@ pub struct Accepted {
     pub units: Vec<String>,
 }
 
+/// Take part in a unit's terminal: it gets this size, and what it shows is in its log. Asked again when the size changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// The project.
+    pub project: ProjectRef,
+    /// The unit.
+    pub unit: String,
+    /// Lines of the client's terminal.
+    pub rows: u16,
+    /// Characters in a line of it.
+    pub columns: u16,
+}
+
+/// Answer to [`Attach`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachReply {
+    /// The life that has the terminal.
+    pub incarnation: u32,
+    /// The run's number in the records of the log.
+    pub run: u32,
+}
+
+/// Type on a unit's terminal. Answered when the unit has room for it, so that a client that waits never types too fast.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeIn {
+    /// The project.
+    pub project: ProjectRef,
+    /// The unit.
+    pub unit: String,
+    /// The life that is meant; another one gets nothing.
+    pub incarnation: u32,
+    /// What is typed, at most [`TYPED_MAX_BYTES`].
+    pub bytes: ByteBuf,
+}
+
+/// Answer to [`TypeIn`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeInReply {
+    /// Whether the terminal took it; if not, the unit does not read, or has ended.
+    pub taken: bool,
+}
+
 /// The resolved environment of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitEnv {
@@ -341,6 +386,8 @@ requests! {
     Operate = "operate" => Accepted, None;
     Kill = "kill" => Accepted, Some(AT_ONCE);
     UnitEnv = "unit-env" => UnitEnvReply, Some(AT_ONCE);
+    Attach = "attach" => AttachReply, Some(AT_ONCE);
+    TypeIn = "type-in" => TypeInReply, None;
     DaemonStatus = "daemon-status" => DaemonView, Some(AT_ONCE);
     DaemonStop = "daemon-stop" => DaemonStopReply, None;
     DaemonUpgrade = "daemon-upgrade" => DaemonUpgradeReply, None;

@@ -13,7 +13,7 @@ fn name(text: &str) -> Name {
 fn unit(id: &str, needs: &[&str]) -> (Name, UnitSpec) {
     let mut child = ChildSpec::new(name(id));
     child.needs = needs.iter().map(|on| Edge { on: name(on), is: Condition::Ready, then: Then::Ignore }).collect();
-    let program = Program { run: Run::Shell(format!("run {id}")), dir: "/p".into() };
+    let program = Program { run: Run::Shell(format!("run {id}")), dir: "/p".into(), tty: None };
     let spec = UnitSpec {
         child,
         kind: UnitKind::Service(program),

@@ -33,7 +33,7 @@ pub struct Surroundings<'a> {
     pub run_as: RunAs,
 }
 
-/// The main process of a service or a task.
+/// What a service, a task or one of its probes runs, without a terminal.
 pub fn command(run: &Run, around: Surroundings<'_>) -> Result<Command, StartError> {
     let (program, args) = argv(run, around.attributes).map_err(missing)?;
     Ok(Command {
@@ -45,6 +45,12 @@ pub fn command(run: &Run, around: Surroundings<'_>) -> Result<Command, StartErro
         limits: around.confines.limits,
         stdin: around.confines.stdin.clone(),
     })
+}
+
+/// The main process of a service or a task, with its terminal.
+pub fn main(program: &Program, around: Surroundings<'_>) -> Result<Command, StartError> {
+    let command = command(&program.run, around)?;
+    Ok(Command { limits: Limits { tty: program.tty, ..command.limits }, ..command })
 }
 
 /// Everything a unit is asked.

@@ -4,7 +4,7 @@
 //! unit's, and last the envelope, which nobody can override. The daemon's own environment is no part of it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use envctl_supervisors::Name;
@@ -18,6 +18,9 @@ pub type Capture = BTreeMap<OsString, OsString>;
 
 /// Shown instead of a secret.
 pub const MASK: &str = "********";
+
+/// What a unit with a terminal is told of it, unless it is told by whoever ran `up` or by the configuration: what terminals are today.
+const TERM_DEFAULT: &str = "xterm-256color";
 
 /// Variables that describe the caller's own shell or session of ours: never passed on.
 const NEVER_INHERITED: [&str; 4] = ["ENVCTL_RT_VARS", "ENVCTL_UNIT", "ENVCTL_PROJECT", "_"];
@@ -60,6 +63,9 @@ impl Environment {
         }
         this.declare(&project.env, attributes)?;
         this.declare(&unit.env, attributes)?;
+        if unit.kind.tty().is_some() && !this.names_a_terminal() {
+            this.set("TERM".to_owned(), TERM_DEFAULT.into(), Origin::Derived, false);
+        }
         Ok(this)
     }
 
@@ -111,6 +117,12 @@ impl Environment {
             self.set(name.clone(), value.into(), template.origin.clone(), secret);
         }
         Ok(())
+    }
+
+    /// Whether `TERM` says what the unit's terminal can do. What a caller without a terminal has there does not.
+    fn names_a_terminal(&self) -> bool {
+        let term = self.variables.get(OsStr::new("TERM"));
+        term.is_some_and(|term| term.origin != Origin::Caller || term.value != "dumb")
     }
 
     fn set(&mut self, name: String, value: OsString, origin: Origin, secret: bool) {

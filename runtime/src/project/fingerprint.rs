@@ -26,6 +26,9 @@ pub fn fingerprint(project: &ProjectSpec, unit: &UnitSpec) -> String {
     match &unit.kind {
         UnitKind::Service(program) | UnitKind::Task(program) => {
             add(&program.dir.to_string_lossy());
+            if let Some(size) = program.tty {
+                add(&format!("{size:?}"));
+            }
             match &program.run {
                 Run::Shell(line) => add(line),
                 Run::Command(elements) => elements.iter().for_each(|element| add(&element.value.to_string())),

@@ -26,6 +26,7 @@ pub mod state;
 mod stopping;
 pub mod supervisor;
 mod takeover;
+pub mod terminal;
 pub mod units;
 pub mod views;
 mod wiped;

@@ -347,7 +347,7 @@ impl Project {
 }
 
 /// Checks names against the specification; an unknown one is refused with the nearest.
-fn check_names(spec: &ProjectSpec, names: &[String]) -> Result<Vec<Name>, Refusal> {
+pub(super) fn check_names(spec: &ProjectSpec, names: &[String]) -> Result<Vec<Name>, Refusal> {
     let check = |name: &String| match spec.units.get_key_value(name.as_str()) {
         Some((id, _)) => Ok(id.clone()),
         None => {

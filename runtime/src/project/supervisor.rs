@@ -25,6 +25,7 @@ use super::confines;
 use super::environment::{Environment, path_of};
 use super::memory::{Files, Memory};
 use super::state::{Project, Session};
+use super::terminal::Terminal;
 use crate::control::view::ProjectView;
 use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
 use crate::journal::ProjectKey;
@@ -98,6 +99,8 @@ pub enum ProjectMessage {
     Key(RpcReplyPort<ProjectKey>),
     /// Whether anything lives or will come up by itself.
     IsActive(RpcReplyPort<bool>),
+    /// A unit's terminal.
+    Terminal(String, Answer<Terminal>),
     /// Word that a unit's log has grown.
     Logs(Vec<String>, Answer<Vec<watch::Receiver<envctl_actors::log_stream::Length>>>),
     /// Take a run over from a daemon that died.
@@ -166,6 +169,7 @@ impl Actor for ProjectActor {
             }
             ProjectMessage::Key(reply) => drop(reply.send(project.key.clone())),
             ProjectMessage::IsActive(reply) => drop(reply.send(project.is_active())),
+            ProjectMessage::Terminal(unit, reply) => drop(reply.send(project.terminal(&unit))),
             ProjectMessage::Logs(units, reply) => project.logs(&units, reply),
             ProjectMessage::Recover(memory, reply) => {
                 project.recover(*memory).await;
@@ -215,14 +219,14 @@ pub(super) async fn spawn_actor(
         UnitKind::Service(program) => {
             let environment = environment(project, id, spec, Some(incarnation), ports)?;
             let around = surroundings(project, spec, program, &environment, ports)?;
-            let command = commands::command(&program.run, around)?;
+            let command = commands::main(program, around)?;
             let kind = Service { command, asked: commands::asked(spec, around)? };
             spawn::<Service>(project, ServiceActor::default(), args, kind).await
         }
         UnitKind::Task(program) => {
             let environment = environment(project, id, spec, Some(incarnation), ports)?;
             let around = surroundings(project, spec, program, &environment, ports)?;
-            let kind = Task { command: commands::command(&program.run, around)? };
+            let kind = Task { command: commands::main(program, around)? };
             spawn::<Task>(project, TaskActor::default(), args, kind).await
         }
     }

@@ -103,8 +103,7 @@ impl Project {
 
     /// How heart ends a unit when it has to by itself; as an ordinary one if that cannot be resolved any more.
     fn ending_of(&self, id: &Name, incarnation: Incarnation) -> Ending {
-        let manners =
-            self.spec.units.get(id).and_then(|spec| self.manners(id, spec, Begin::Attach, incarnation).ok());
+        let manners = self.spec.units.get(id).and_then(|spec| self.manners(id, spec, Begin::Attach, incarnation).ok());
         manners.map(|manners| manners.plan.for_heart()).unwrap_or_default()
     }
 

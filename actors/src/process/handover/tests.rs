@@ -44,7 +44,9 @@ impl Heart {
         let processes = Processes::start(theirs, root.get_cell()).await.unwrap();
         let mut heart = Self { stream: UnixStream::from_std(ours).unwrap(), inbox: Inbox::default(), root };
         let (build, rescued) = (Some("9".to_owned()), Some("it ended".to_owned()));
-        heart.say(&FromHeart::Hello { version: VERSION, pid: 1, held: Vec::new(), build, rescued }).await;
+        heart
+            .say(&FromHeart::Hello { version: VERSION, pid: 1, held: Vec::new(), build, rescued, terminals: false })
+            .await;
         (processes, heart)
     }
 
@@ -70,7 +72,7 @@ impl Heart {
     async fn start(&mut self, processes: &Processes) -> Spawned {
         let (spawned, ()) = tokio::join!(processes.spawn(order()), async {
             let ToHeart::Spawn(order) = self.hear().await else { panic!("not a start") };
-            self.say(&FromHeart::Spawned { key: order.key, pid: 77, hold: None }).await;
+            self.say(&FromHeart::Spawned { key: order.key, pid: 77, hold: None, terminal: None }).await;
         });
         spawned.unwrap()
     }

@@ -10,14 +10,17 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::Epoll;
 
 use super::limits::{Arranged, OpenFiles, arrange};
+use super::terminal::{Answer, Terminal};
 use super::wire::{Adoption, Ending, FromHeart, Held, Hold, Key, Order, Reach, StubOrder, WithDaemon};
 use super::{stranger, stub};
 use crate::process::cgroup::{Cgroup, Cgroups};
 use crate::process::identity::Stat;
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
+use crate::process::sys::terminal::WindowSize;
 
 /// How long a stub may take to become its program; it does a few system calls.
 const STUB_MAX_MS: u16 = 5_000;
@@ -58,7 +61,11 @@ struct Child {
     /// What holds it within its limits.
     hold: Option<Hold>,
     /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
-    _fifos: [OwnedFd; 2],
+    fifos: [OwnedFd; 2],
+    /// Held as long as the FIFOs: whatever is still on it then is told by SIGHUP.
+    terminal: Option<Terminal>,
+    /// Its end has been told, or would have been if there had been a daemon.
+    told: bool,
 }
 
 /// Why a process was not started.
@@ -98,7 +105,7 @@ impl Children {
         match self.try_spawn(order) {
             Ok(pid) => {
                 let hold = self.held.get(&key).and_then(|child| child.hold.clone());
-                FromHeart::Spawned { key, pid, hold }
+                FromHeart::Spawned { key, pid, hold, terminal: self.terminal_path(key) }
             }
             Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
         }
@@ -109,7 +116,7 @@ impl Children {
     pub fn adopt(&mut self, order: Adoption) -> FromHeart {
         let (key, pid) = (order.key, order.pid);
         match self.try_adopt(order) {
-            Ok(()) => FromHeart::Spawned { key, pid, hold: None },
+            Ok(()) => FromHeart::Spawned { key, pid, hold: None, terminal: None },
             Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
         }
     }
@@ -119,7 +126,13 @@ impl Children {
         self.held.get(&key).map(|child| child.pidfd.as_fd())
     }
 
-    /// Notes that a process has ended, without reaping it.
+    /// Whether a process has ended: its pidfd would be reported for ever.
+    pub fn has_ended(&self, key: Key) -> bool {
+        self.held.get(&key).is_some_and(|child| child.exit.is_some())
+    }
+
+    /// Notes that a process has ended, without reaping it. The end of one with a terminal is told by
+    /// [`Children::tend_terminal`], when what it has shown is in its FIFO.
     pub fn ended(&mut self, key: Key) -> io::Result<Option<FromHeart>> {
         let Some(child) = self.held.get_mut(&key).filter(|child| child.exit.is_none()) else { return Ok(None) };
         child.exit = match child.adopted {
@@ -136,6 +149,9 @@ impl Children {
         }
         if child.forsaken {
             self.acknowledge(key);
+        } else if let Some(terminal) = &mut child.terminal {
+            terminal.leader_ended();
+            return Ok(None);
         }
         Ok(Some(FromHeart::Exited { key, status, oom }))
     }
@@ -143,6 +159,53 @@ impl Children {
     /// Whether a process has ended, but not for us: a debugger has it still.
     pub fn is_undecided(&self, key: Key) -> bool {
         self.held.get(&key).is_some_and(|child| child.exit.is_none())
+    }
+
+    /// Does what can be done at a process's terminal, if it has one, and watches it under `token`. Returns what is to be told.
+    pub fn tend_terminal(&mut self, key: Key, epoll: &Epoll, token: u64) -> Vec<FromHeart> {
+        let Some(child) = self.held.get_mut(&key) else { return Vec::new() };
+        let Some(terminal) = &mut child.terminal else { return Vec::new() };
+        let answers = if child.exit.is_some() { terminal.refuse() } else { terminal.press() };
+        let mut told: Vec<FromHeart> =
+            answers.into_iter().map(|Answer { number, taken }| FromHeart::Typed { key, number, taken }).collect();
+        let has_shown_all = child.relay(epoll, token).unwrap_or_else(|error| {
+            // One terminal that fails must not take the parent of all units with it.
+            tracing::error!(tag = child.tag, %error, "a terminal failed and is closed");
+            child.terminal = None;
+            true
+        });
+        if let Some(status) = child.exit.filter(|_| has_shown_all && !child.told) {
+            child.told = true;
+            let oom = child.hold.as_ref().is_some_and(|hold| hold.oom);
+            told.push(FromHeart::Exited { key, status, oom });
+        }
+        told
+    }
+
+    /// Types on a process's terminal. `Some`: the piece was refused; else [`Children::tend_terminal`] goes on with it.
+    pub fn type_in(&mut self, key: Key, number: u64, bytes: Vec<u8>) -> Option<FromHeart> {
+        let refused = match self.held.get_mut(&key).and_then(|child| child.terminal.as_mut()) {
+            Some(terminal) => terminal.type_in(number, bytes)?,
+            None => Answer { number, taken: false },
+        };
+        Some(FromHeart::Typed { key, number, taken: refused.taken })
+    }
+
+    /// Gives a process's terminal another size.
+    pub fn resize(&self, key: Key, size: WindowSize) {
+        let Some(child) = self.held.get(&key) else { return };
+        if let Some(Err(error)) = child.terminal.as_ref().map(|terminal| terminal.resize(size)) {
+            tracing::warn!(tag = child.tag, %error, "a terminal cannot be given another size");
+        }
+    }
+
+    /// The daemon is another one: what the last one typed is nobody's any more.
+    pub fn forget_senders(&mut self) {
+        self.held.values_mut().filter_map(|child| child.terminal.as_mut()).for_each(Terminal::forget_senders);
+    }
+
+    fn terminal_path(&self, key: Key) -> Option<PathBuf> {
+        Some(self.held.get(&key)?.terminal.as_ref()?.path().to_owned())
     }
 
     /// Signals a process or its group. A process that is gone is no error: its end is on its way.
@@ -244,9 +307,12 @@ impl Children {
     /// What is held, for a daemon's greeting.
     pub fn list(&self) -> Vec<Held> {
         let held = |(key, child): (&Key, &Child)| {
-            let Child { tag, pid, exit, adopted, hold, .. } = child;
+            let Child { tag, pid, adopted, hold, .. } = child;
             let (tag, hold) = (tag.clone(), hold.clone());
-            Held { key: *key, tag, pid: *pid, exit: *exit, adopted: *adopted, hold }
+            // An end that comes before the last words is told after them.
+            let exit = child.exit.filter(|_| child.terminal.is_none() || child.told);
+            let terminal = child.terminal.as_ref().map(|terminal| terminal.path().to_owned());
+            Held { key: *key, tag, pid: *pid, exit, adopted: *adopted, hold, terminal }
         };
         self.held.iter().map(held).collect()
     }
@@ -294,7 +360,9 @@ impl Children {
             forsaken: false,
             adopted,
             hold,
-            _fifos: fifos,
+            fifos,
+            terminal: None,
+            told: false,
         };
         self.held.insert(key, child);
         Ok(())
@@ -304,8 +372,9 @@ impl Children {
         let (tag, key, ending) = (order.tag.clone(), order.key, order.ending);
         let envelope = order.env.iter().find(|entry| entry.starts_with(ENVELOPE)).map(|entry| entry.to_vec());
         let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
+        let terminal = order.tty.map(Terminal::open).transpose().map_err(no_terminal)?;
         let Arranged { stub, cgroup, hold } = arrange(&order, &mut self.cgroups);
-        let started = self.start(&order, stub.as_ref());
+        let started = self.start(&order, stub.as_ref(), terminal.as_ref());
         let (pid, pidfd) = started.inspect_err(|_| {
             cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
         })?;
@@ -320,18 +389,25 @@ impl Children {
             forsaken: false,
             adopted: None,
             hold,
-            _fifos: fifos,
+            fifos,
+            terminal,
+            told: false,
         };
         self.held.insert(key, child);
         Ok(pid)
     }
 
     /// Starts it, with what the stub has to do if anything, and opens its descriptor.
-    fn start(&self, order: &Order, stub: Option<&StubOrder>) -> Result<(u32, OwnedFd), Failure> {
+    fn start(
+        &self,
+        order: &Order,
+        stub: Option<&StubOrder>,
+        terminal: Option<&Terminal>,
+    ) -> Result<(u32, OwnedFd), Failure> {
         // Open until the child has its copy.
         let stdin = order.stdin.as_deref().map(|path| open_stdin(path)).transpose()?;
-        let mut spawn = plan(order)?;
-        if let Some(stdin) = &stdin {
+        let mut spawn = plan(order, terminal)?;
+        if let Some(stdin) = stdin.as_ref().filter(|_| terminal.is_none()) {
             spawn.files[0] = ChildFile::Copy { fd: 0, from: stdin.as_raw_fd() };
         }
         let pid = match stub {
@@ -379,6 +455,16 @@ impl Children {
 // === impl Child ===
 
 impl Child {
+    /// Moves what its terminal shows. `true`: after its end, that was all.
+    fn relay(&mut self, epoll: &Epoll, token: u64) -> io::Result<bool> {
+        let Some(terminal) = &mut self.terminal else { return Ok(true) };
+        let fifo = self.fifos[0].as_fd();
+        terminal.relay(fifo)?;
+        let has_shown_all = self.exit.is_none() || terminal.is_told(fifo)?;
+        terminal.watch(epoll, token, fifo)?;
+        Ok(has_shown_all)
+    }
+
     /// Signals the whole group; also while the leader is a zombie.
     fn signal_group(&self, signal: i32) -> io::Result<()> {
         match self.adopted {
@@ -449,7 +535,11 @@ fn open_stdin(path: &[u8]) -> Result<OwnedFd, Failure> {
     }
 }
 
-fn plan(order: &Order) -> io::Result<Spawn> {
+fn no_terminal(error: io::Error) -> Failure {
+    Failure { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: Some("open a terminal".to_owned()) }
+}
+
+fn plan(order: &Order, terminal: Option<&Terminal>) -> io::Result<Spawn> {
     let open = |fd, path: &[u8], flags| {
         let path = child::c_string(OsStr::from_bytes(path))?;
         Ok::<_, io::Error>(ChildFile::Open { fd, path, flags })
@@ -461,11 +551,19 @@ fn plan(order: &Order) -> io::Result<Spawn> {
         argv: order.argv.iter().map(|arg| c_text(arg)).collect::<io::Result<_>>()?,
         env: order.env.iter().map(|entry| c_text(entry)).collect::<io::Result<_>>()?,
         dir: c_text(&order.dir)?,
-        files: vec![
-            open(0, b"/dev/null", OFlag::O_RDONLY.bits())?,
-            open(1, &order.out, fifo)?,
-            open(2, &order.err, fifo)?,
-        ],
+        files: match terminal {
+            // Without O_NOCTTY: the leader of a new session gets it as its controlling terminal (tty_ioctl(4)).
+            Some(terminal) => vec![
+                open(0, terminal.path().as_os_str().as_bytes(), OFlag::O_RDWR.bits())?,
+                ChildFile::Copy { fd: 1, from: 0 },
+                ChildFile::Copy { fd: 2, from: 0 },
+            ],
+            None => vec![
+                open(0, b"/dev/null", OFlag::O_RDONLY.bits())?,
+                open(1, &order.out, fifo)?,
+                open(2, &order.err, fifo)?,
+            ],
+        },
     })
 }
 

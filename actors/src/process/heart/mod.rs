@@ -2,11 +2,12 @@
 //!
 //! One tiny single-threaded loop, plain epoll, no tokio. It spawns at the daemon's request, keeps each exit status (as the
 //! zombie itself, so that no number can be taken by a stranger) until the daemon has acknowledged it, reaps orphans by
-//! pid, and brings the daemon back when it dies. It never decides anything about a unit: that is the engine's.
+//! pid, and brings the daemon back when it dies. It never decides anything about a unit: that is the engine's. Of a unit that wants a terminal it is the other end: it moves what
+//! is shown into the unit's FIFO and types what the daemon sends ([`terminal`]).
 //!
 //! ```text
-//! daemon ──Spawn, Signal, Ack──▶ heart ──posix_spawn──▶ units
-//!        ◀─Hello, Spawned, Exited──
+//! daemon ──Spawn, Signal, Type, Ack──▶ heart ──posix_spawn──▶ units
+//!        ◀─Hello, Spawned, Typed, Exited──
 //!        ──HandOver, Greet, Keep─▶        an upgrade: see `handover`
 //! ```
 //!
@@ -21,4 +22,5 @@ pub mod limits;
 pub mod run;
 mod stranger;
 pub mod stub;
+pub mod terminal;
 pub mod wire;

@@ -26,6 +26,8 @@ const TOKEN_SIGNALS: u64 = 1;
 const TOKEN_DAEMON: u64 = 2;
 /// Tokens from here on are keys of children.
 const TOKEN_CHILDREN: u64 = 16;
+/// Set in the tokens of children's terminals; keys are counted from 1 and never come near it.
+const TOKEN_TERMINAL: u64 = 1 << 63;
 /// Events taken from the kernel in one go; more are taken in the next.
 const EVENTS_MAX: usize = 64;
 
@@ -178,6 +180,9 @@ impl Heart {
             TOKEN_CONNECTION => self.on_connection(),
             TOKEN_SIGNALS => self.on_signals().map(|()| Flow::Go),
             TOKEN_DAEMON => self.on_daemon(),
+            terminal if terminal & TOKEN_TERMINAL != 0 => {
+                self.on_terminal(terminal & !TOKEN_TERMINAL).map(|()| Flow::Go)
+            }
             child => self.on_child(child - TOKEN_CHILDREN).map(|()| Flow::Go),
         }
     }
@@ -216,7 +221,8 @@ impl Heart {
                 let key = order.key;
                 let answer = self.children.spawn(*order);
                 self.tell(&answer)?;
-                self.watch_child(key)
+                self.watch_child(key)?;
+                self.on_terminal(key)
             }
             ToHeart::Adopt(order) => {
                 let key = order.key;
@@ -243,6 +249,14 @@ impl Heart {
                 }
                 Ok(())
             }
+            ToHeart::Type { key, number, bytes } => match self.children.type_in(key, number, bytes.into_vec()) {
+                Some(refused) => self.tell(&refused),
+                None => self.on_terminal(key),
+            },
+            ToHeart::Resize { key, size } => {
+                self.children.resize(key, size);
+                Ok(())
+            }
         }
     }
 
@@ -258,15 +272,22 @@ impl Heart {
 
     fn on_child(&mut self, key: Key) -> io::Result<()> {
         let end = self.children.ended(key)?;
-        if let Some(pidfd) = self.children.pidfd(key) {
+        if self.children.has_ended(key)
+            && let Some(pidfd) = self.children.pidfd(key)
+        {
             self.forget(pidfd)?;
         }
         match end {
             Some(end) => return self.tell(&end),
-            None if self.children.is_undecided(key) => drop(self.traced.insert(TOKEN_CHILDREN + key)),
+            None if self.children.is_undecided(key) => {
+                if let Some(pidfd) = self.children.pidfd(key) {
+                    self.forget(pidfd)?;
+                }
+                self.traced.insert(TOKEN_CHILDREN + key);
+            }
             None => {}
         }
-        Ok(())
+        self.on_terminal(key)
     }
 
     /// Watches a descriptor no more, which may be so already.
@@ -275,6 +296,13 @@ impl Heart {
             Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    fn on_terminal(&mut self, key: Key) -> io::Result<()> {
+        for message in self.children.tend_terminal(key, &self.epoll, TOKEN_TERMINAL | key) {
+            self.tell(&message)?;
+        }
+        Ok(())
     }
 
     fn on_signals(&mut self) -> io::Result<()> {
@@ -367,13 +395,14 @@ impl Heart {
         self.epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_CONNECTION))?;
         self.connection = Some(connection);
         self.silent = false;
+        self.children.forget_senders();
         self.greet()
     }
 
     fn greet(&mut self) -> io::Result<()> {
         let rescued = self.process.as_ref().and_then(|process| process.keeper.rescued()).map(str::to_owned);
         let (pid, held, build) = (std::process::id(), self.children.list(), Some(BUILD.to_owned()));
-        self.tell(&FromHeart::Hello { version: VERSION, pid, held, build, rescued })
+        self.tell(&FromHeart::Hello { version: VERSION, pid, held, build, rescued, terminals: true })
     }
 
     /// Tells the daemon, if there is one. What it misses, the next one is told by `Hello`.

@@ -2,12 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::process::sys::child::WaitStatus;
+use crate::process::sys::terminal::WindowSize;
 
 /// Version of these frames. Heart outlives daemons, so a newer daemon may meet an older heart.
 pub const VERSION: u32 = 2;
@@ -19,6 +21,8 @@ pub const HANDOVER_SINCE: u32 = 2;
 pub const VERSION_MIN: u32 = 1;
 /// Longest frame: an environment of the largest size the kernel takes (2 MiB), and as much again for the rest.
 pub const FRAME_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest piece that is typed at once: what a terminal keeps of a line (N_TTY_BUF_SIZE).
+pub const TYPED_MAX_BYTES: usize = 4096;
 const LENGTH_BYTES: usize = 4;
 const READ_BYTES: usize = 64 * 1024;
 
@@ -56,6 +60,22 @@ pub enum ToHeart {
     Greet,
     /// The new program serves: it is the one to start from now on.
     Keep,
+    /// Type something on a process's terminal; answered by [`FromHeart::Typed`]. Only to a heart that has terminals.
+    Type {
+        /// Which.
+        key: Key,
+        /// The daemon's number for this piece.
+        number: u64,
+        /// What is typed, at most [`TYPED_MAX_BYTES`].
+        bytes: ByteBuf,
+    },
+    /// Give a process's terminal another size. Only to a heart that has terminals.
+    Resize {
+        /// Which.
+        key: Key,
+        /// The size.
+        size: WindowSize,
+    },
 }
 
 /// A process to start.
@@ -88,6 +108,9 @@ pub struct Order {
     /// How it ends where no daemon asks it to.
     #[serde(default)]
     pub ending: Ending,
+    /// The size of the terminal that is its standard input, output and error, if it is to have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<WindowSize>,
 }
 
 /// Limits of all processes of a life together, as far as this machine can hold them.
@@ -226,6 +249,9 @@ pub enum FromHeart {
         /// What became of the last upgrade, if it failed: why this daemon was started again in place of the new one.
         #[serde(default)]
         rescued: Option<String>,
+        /// Whether it can give a process a terminal; hearts before this field cannot.
+        #[serde(default)]
+        terminals: bool,
     },
     /// The last word before a daemon's exec.
     HandingOver,
@@ -238,6 +264,9 @@ pub enum FromHeart {
         /// What holds it within its limits; `None` if it has none, or heart is of a build that knows of none.
         #[serde(default)]
         hold: Option<Hold>,
+        /// Path of its terminal, if it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terminal: Option<PathBuf>,
     },
     /// Not started; nothing is left of it.
     SpawnFailed {
@@ -258,6 +287,15 @@ pub enum FromHeart {
         #[serde(default)]
         oom: bool,
     },
+    /// The answer to [`ToHeart::Type`].
+    Typed {
+        /// Which process.
+        key: Key,
+        /// The daemon's number for the piece.
+        number: u64,
+        /// Whether its terminal has taken it; if not, nothing of it was typed or the process ended over it.
+        taken: bool,
+    },
 }
 
 /// A process in heart's care.
@@ -277,6 +315,9 @@ pub struct Held {
     /// What holds it within its limits.
     #[serde(default)]
     pub hold: Option<Hold>,
+    /// Path of its terminal, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<PathBuf>,
 }
 
 /// A frame that makes no sense.
@@ -438,7 +479,10 @@ mod tests {
             inbox.feed(&encode(older).unwrap());
             inbox.take::<FromHeart>().unwrap().unwrap()
         };
-        assert_eq!(read(&Older::Spawned { key: 1, pid: 2 }), FromHeart::Spawned { key: 1, pid: 2, hold: None });
+        assert_eq!(
+            read(&Older::Spawned { key: 1, pid: 2 }),
+            FromHeart::Spawned { key: 1, pid: 2, hold: None, terminal: None }
+        );
         let status = WaitStatus::Code(0);
         assert_eq!(read(&Older::Exited { key: 1, status }), FromHeart::Exited { key: 1, status, oom: false });
         let newer = StubOrder { nice: Some(5), user: Some((33, 33)), ..StubOrder::default() };
@@ -471,12 +515,40 @@ mod tests {
             Hello { version: u32, pid: u32, held: Vec<Held> },
         }
         let old = rmp_serde::to_vec_named(&First::Hello { version: 1, pid: 7, held: Vec::new() }).unwrap();
-        let hello = |version, build, rescued| FromHeart::Hello { version, pid: 7, held: Vec::new(), build, rescued };
+        let hello = |version, build, rescued| FromHeart::Hello {
+            version,
+            pid: 7,
+            held: Vec::new(),
+            build,
+            rescued,
+            terminals: false,
+        };
         assert_eq!(rmp_serde::from_slice::<FromHeart>(&old).unwrap(), hello(1, None, None));
         let new = hello(VERSION, Some("9".to_owned()), Some("it ended".to_owned()));
         let new = rmp_serde::to_vec_named(&new).unwrap();
         let read = rmp_serde::from_slice::<First>(&new).unwrap();
         assert_eq!(read, First::Hello { version: VERSION, pid: 7, held: Vec::new() });
+    }
+
+    #[test]
+    fn what_was_said_before_there_were_terminals_is_understood() {
+        #[derive(Serialize)]
+        enum Older {
+            Hello { version: u32, pid: u32, held: Vec<u32> },
+            Spawned { key: Key, pid: u32 },
+        }
+        let heard = |older: &Older| {
+            let mut inbox = Inbox::default();
+            inbox.feed(&encode(older).unwrap());
+            inbox.take::<FromHeart>().unwrap().unwrap()
+        };
+        let hello = heard(&Older::Hello { version: 1, pid: 2, held: Vec::new() });
+        assert_eq!(
+            hello,
+            FromHeart::Hello { version: 1, pid: 2, held: Vec::new(), build: None, rescued: None, terminals: false }
+        );
+        let spawned = heard(&Older::Spawned { key: 3, pid: 4 });
+        assert_eq!(spawned, FromHeart::Spawned { key: 3, pid: 4, hold: None, terminal: None });
     }
 
     proptest! {

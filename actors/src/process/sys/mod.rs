@@ -1,9 +1,10 @@
 //! The kernel, thinly: every function is one system call or one small sequence that cannot be split safely.
 //!
-//! One file per idea: `pipe` (FIFOs, splice, epoll) serves the log streams; `child` (posix_spawn, pidfd, wait) and
-//! `stranger` (what is no child of ours) serve heart.
+//! One file per idea: `pipe` (FIFOs, splice, epoll) serves the log streams; `child` (posix_spawn, pidfd, wait), `stranger`
+//! (what is no child of ours) and `terminal` (pseudo terminals) serve heart.
 //! Safe to call with any arguments; `unsafe` stays inside.
 
 pub mod child;
 pub mod pipe;
 pub mod stranger;
+pub mod terminal;

@@ -157,8 +157,8 @@ fn a_probe_asks_the_port_it_names_and_its_own_base_is_its_lease() {
 
 #[test]
 fn what_is_not_carried_out_yet_is_told() {
-    let text = "[services.a]\ncmd = [\"a\"]\nwatch = [\"*.py\"]\nprepare = { sh = \"x\" }\ntty = true\n[logs]\nmax_age = \"7d\"\n";
-    assert_eq!(codes(text), ["unsupported"; 4]);
+    let text = "[services.a]\ncmd = [\"a\"]\nwatch = [\"*.py\"]\nprepare = { sh = \"x\" }\n[logs]\nmax_age = \"7d\"\n";
+    assert_eq!(codes(text), ["unsupported"; 3]);
 }
 
 #[test]
@@ -265,4 +265,19 @@ fn a_list_of_stops_is_taken_in_order_and_its_sum_is_the_grace() {
     assert!(
         matches!(&b.stop[..], [StopStep { ask: StopAsk::Run(Run::Command(words)), scope: Scope::All, .. }] if words.len() == 2)
     );
+}
+
+#[test]
+fn a_terminal_has_a_size_and_requirements_have_none() {
+    use envctl_actors::process::WindowSize;
+    let tty = |text: &str| good(&format!("[tasks.t]\ncmd = 'a'\n{text}")).spec.units["t"].kind.tty();
+    assert_eq!(tty(""), None);
+    assert_eq!(tty("tty = false"), None);
+    assert_eq!(tty("tty = true"), Some(WindowSize { rows: 24, columns: 80 }));
+    assert_eq!(tty("tty = { columns = 120 }"), Some(WindowSize { rows: 24, columns: 120 }));
+    assert_eq!(codes("[requirements.redis]\ntty = true\n"), ["no-terminal"]);
+    assert_eq!(codes("[services.a]\ncmd = 'a'\ntty = 'yes'\n"), ["wrong-type"]);
+    assert_eq!(codes("[services.a]\ncmd = 'a'\ntty = { rows = 0 }\n"), ["out-of-range"]);
+    assert_eq!(codes("[services.a]\ncmd = 'a'\ntty = { rows = 70000 }\n"), ["out-of-range"]);
+    assert_eq!(codes("[services.a]\ncmd = 'a'\ntty = { cols = 80 }\n"), ["unknown-key"]);
 }

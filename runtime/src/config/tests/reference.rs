@@ -9,7 +9,7 @@ const PAGE: &str = include_str!("../../../../docs/reference/config.md");
 const UNKNOWN: &str = "zzzzzzzzzzzz";
 
 /// Each table the reader knows: the headings it is described under, and a file whose only unknown key is in that table.
-const TABLES: [(&[&str], &str); 18] = [
+const TABLES: [(&[&str], &str); 19] = [
     (&["Top of the file"], "zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Logs"], "logs.zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Every unit", "Services and tasks"], "[services.a]\ncmd = 'a'\nzzzzzzzzzzzz = 1"),
@@ -25,6 +25,7 @@ const TABLES: [(&[&str], &str); 18] = [
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nready = { tcp = true, zzzzzzzzzzzz = 1 }"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nalive = { tcp = true, zzzzzzzzzzzz = 1 }"),
     (&["Env files"], "[services.a]\ncmd = 'a'\nenv_file = { path = 'x', optional = true, zzzzzzzzzzzz = 1 }"),
+    (&["Terminals"], "[services.a]\ncmd = 'a'\ntty.zzzzzzzzzzzz = 1"),
     (&["Groups"], "[services.a]\ncmd = 'a'\n[groups.g]\nmembers = ['a']\nzzzzzzzzzzzz = 1"),
     (&["Supervision"], "supervision.zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nready = { zzzzzzzzzzzz = 1, log = 'x' }"),

@@ -22,6 +22,8 @@ fn samples() -> Vec<(&'static str, Bytes)> {
     let operate = Operate { project: project(), verb: Verb::Restart, units: vec!["api".into()] };
     let kill = Kill { project: project(), signal: 15, units: vec!["api".into()] };
     let env = UnitEnv { project: project(), unit: "api".into(), reveal: false };
+    let attach = Attach { project: project(), unit: "api".into(), rows: 40, columns: 120 };
+    let typed = TypeIn { project: project(), unit: "api".into(), incarnation: 2, bytes: ByteBuf::from(*b"ls\r") };
     let follow = FollowEvents { project: project(), after: 7 };
     let logs = WatchLogs { project: project(), units: Vec::new() };
     vec![
@@ -31,6 +33,8 @@ fn samples() -> Vec<(&'static str, Bytes)> {
         (Operate::KIND, sent(&operate)),
         (Kill::KIND, sent(&kill)),
         (UnitEnv::KIND, sent(&env)),
+        (Attach::KIND, sent(&attach)),
+        (TypeIn::KIND, sent(&typed)),
         (DaemonStatus::KIND, sent(&DaemonStatus {})),
         (DaemonStop::KIND, sent(&DaemonStop {})),
         (DaemonUpgrade::KIND, sent(&DaemonUpgrade { program: "/new/envctl".into() })),
@@ -67,6 +71,8 @@ fn answers() -> Vec<(&'static str, Bytes)> {
         bytes("item-watch-project", encode(2, KIND_ITEM, &view)),
         bytes("error", encode(3, KIND_ERROR, &refusal)),
         bytes("end", encode(4, KIND_END, &())),
+        bytes("reply-attach", encode(5, KIND_REPLY, &AttachReply { incarnation: 2, run: 7 })),
+        bytes("reply-type-in", encode(6, KIND_REPLY, &TypeInReply { taken: true })),
     ]
 }
 
@@ -124,6 +130,8 @@ fn the_golden_frames_of_every_version_are_understood() {
             "operate" => decode_body::<Operate>(&frame).map(drop),
             "kill" => decode_body::<Kill>(&frame).map(drop),
             "unit-env" => decode_body::<UnitEnv>(&frame).map(drop),
+            "attach" => decode_body::<Attach>(&frame).map(drop),
+            "type-in" => decode_body::<TypeIn>(&frame).map(drop),
             "daemon-status" => decode_body::<DaemonStatus>(&frame).map(drop),
             "daemon-stop" => decode_body::<DaemonStop>(&frame).map(drop),
             "daemon-upgrade" => decode_body::<DaemonUpgrade>(&frame).map(drop),
@@ -132,6 +140,8 @@ fn the_golden_frames_of_every_version_are_understood() {
             "watch-logs" => decode_body::<WatchLogs>(&frame).map(drop),
             "hello" => decode_body::<Hello>(&frame).map(drop),
             "reply-up" => decode_body::<UpReply>(&frame).map(drop),
+            "reply-attach" => decode_body::<AttachReply>(&frame).map(drop),
+            "reply-type-in" => decode_body::<TypeInReply>(&frame).map(drop),
             "item-watch-project" => decode_body::<ProjectView>(&frame).map(drop),
             "error" => decode_body::<Refusal>(&frame).map(drop),
             "end" => decode_body::<()>(&frame),
