@@ -164,7 +164,11 @@ impl Handlers {
         let projects = self.root.projects().await?;
         let views = join_all(projects.iter().map(view_of)).await;
         let up = views.into_iter().flatten().filter(|view| view.run.is_some()).map(|view| view.name).collect();
-        let heart = self.root.parts().await?.processes.heart_said().await.ok();
+        // A session that is ending tells about itself all the same.
+        let heart = match self.root.parts().await {
+            Ok(parts) => parts.processes.heart_said().await.ok(),
+            Err(_) => None,
+        };
         Ok(DaemonView {
             pid: std::process::id(),
             heart_pid: self.root.heart_pid().await,

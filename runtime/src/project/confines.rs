@@ -73,7 +73,7 @@ impl Project {
         self.append(event.detail("retry", true));
         let unit = &mut self.units[id];
         (unit.cause, unit.hint) = (Some(format!("{SHORT}: {error}; it is tried again")), error.hint.clone());
-        self.publish();
+        self.publish_soon();
     }
 
     /// Limits of a life are not in force. Told when that changes, not for each life.
@@ -85,7 +85,7 @@ impl Project {
             self.append(EventKind::UnitUnheld.event("", format!("{id}: {line}")).unit(id).incarnation(incarnation));
         }
         self.units[id].warnings = lines;
-        self.publish();
+        self.publish_soon();
     }
 
     /// The end that is told next was the kernel's doing.

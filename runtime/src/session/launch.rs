@@ -85,7 +85,7 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
     // Whoever held the lock before us has probably started it; or heart lives and is bringing it back, or it is ending.
     loop {
         match Client::connect(&socket, ANSWER_WITHIN).await {
-            Err(error) if is_gone(&error) && !heart_lives(places) => break,
+            Err(error) if is_gone(&error) && !heart_lives(places) && !daemon_lives(places) => break,
             Err(error) if is_gone(&error) && Instant::now() < until => tokio::time::sleep(REVIVE_RETRY).await,
             Err(error) if is_gone(&error) => return Err(late()),
             answered => return Ok(answered?),
@@ -130,6 +130,11 @@ pub fn foreground_arguments(places: &Places, program: &Path) -> Vec<OsString> {
 /// There is nothing to wait on before the new daemon has made its socket, so this is asked again and again, for 10 ms.
 fn heart_lives(places: &Places) -> bool {
     matches!(super::lock(&places.heart_lock()), Err(super::SessionError::Locked(_)))
+}
+
+/// Whether a daemon holds the session that does not answer any more: it is ending, its heart perhaps gone already.
+fn daemon_lives(places: &Places) -> bool {
+    matches!(super::lock(&places.daemon_lock()), Err(super::SessionError::Locked(_)))
 }
 
 async fn lock_start(path: PathBuf) -> Result<File, LaunchError> {
