@@ -5,10 +5,13 @@
 //! that. Sequences are those of xterm's control sequences (DECSET 7, 25, 1049; EL, ED), which every terminal of today knows.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use envctl_actors::process::sys::child;
+use nix::fcntl::OFlag;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use terminal_size::{Height, Width, terminal_size};
 use tokio::io::unix::AsyncFd;
@@ -17,6 +20,8 @@ use tokio::io::unix::AsyncFd;
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J";
 /// The opposite, in the opposite order.
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
+/// Standard input, to be opened once more (proc_pid_fd(5)).
+const STDIN: &str = "/proc/self/fd/0";
 /// Keys that are taken in at once; more were hardly meant.
 const KEYS_AT_ONCE: usize = 256;
 /// Columns and rows of a terminal that does not tell: those of the VT100.
@@ -77,7 +82,11 @@ impl Drop for Screen {
 
 impl Keyboard {
     fn open() -> io::Result<Self> {
-        let input = child::readable(io::stdin().as_fd().try_clone_to_owned()?)?;
+        // Opened once more: what the shell shares with us must stay blocking, and what we wait for must not block us. Ctrl-C
+        // empties the line that is being typed, so that what was announced may be gone when it is read.
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let input = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(STDIN)?;
+        let input = child::readable(input.into())?;
         let before = tcgetattr(input.get_ref())?;
         let mut keys = before.clone();
         // Signals stay: Ctrl-C and Ctrl-Z mean what they always mean.
@@ -87,13 +96,15 @@ impl Keyboard {
     }
 
     async fn keys(&self) -> io::Result<Vec<u8>> {
-        let mut ready = self.input.readable().await?;
         let mut keys = [0; KEYS_AT_ONCE];
-        // The descriptor blocks, as the shell's does that shares it, so it is read once per word of the kernel that there
-        // is something, and never to see that there is nothing more.
-        let count = nix::unistd::read(self.input.get_ref(), &mut keys)?;
-        ready.clear_ready();
-        Ok(keys[..count].to_vec())
+        loop {
+            let mut ready = self.input.readable().await?;
+            let read = ready.try_io(|input| Ok(nix::unistd::read(input.get_ref(), &mut keys)?));
+            // `Err`: there was nothing after all, and it is waited for again.
+            if let Ok(count) = read {
+                return Ok(keys[..count?].to_vec());
+            }
+        }
     }
 }
 
