@@ -69,6 +69,22 @@ fn writers() -> String {
 }
 
 #[test]
+fn units_that_end_with_the_daemon_do_not_end_with_its_replacement() {
+    let env = TestEnvironment::new();
+    let project = env.project("on_daemon_death = \"stop\"\n[services.api]\nsh = \"exec sleep 1000\"\n");
+    project.envctl(UP_WAIT).ok();
+    let api = project.pid("api");
+    upgrade(&env, &copy(&env, "new-envctl")).wait(STATE_DEADLINE).ok();
+    assert_eq!((project.pid("api"), project.state("api").as_str()), (api, "running"));
+    let dies = wrapper(&env, "dies", "[ \"$1\" = daemon-serve ] && [ \"$2\" != --check-handover ] && exit 3");
+    upgrade(&env, &dies).wait(STATE_DEADLINE).exits(1);
+    assert_eq!((project.pid("api"), project.state("api").as_str()), (api, "running"));
+    proc::kill_hard(env.daemon_pid());
+    project.until_state("api", "stopped");
+    assert!(!proc::alive(api), "a death is a death");
+}
+
+#[test]
 fn b14_pids_lines_restarts_and_followers_survive_an_upgrade() {
     let env = TestEnvironment::new();
     let toml = format!("{}[services.quiet]\nsh = \"exec sleep 1000\"\n", writers());

@@ -24,6 +24,8 @@ pub struct HeartSaid {
     pub build: Option<String>,
     /// Why the last upgrade failed, if it did: this daemon was then started in place of the new one.
     pub rescued: Option<String>,
+    /// Whether this daemon takes the place of one that did not die.
+    pub replaced: bool,
 }
 
 /// How far a handover has come.

@@ -580,8 +580,8 @@ impl State {
 
     fn hear(&mut self, heard: FromHeart) {
         match heard {
-            FromHeart::Hello { version, pid, held, build, rescued, terminals } => {
-                self.heart_said = HeartSaid { version, build, rescued };
+            FromHeart::Hello { version, pid, held, build, rescued, terminals, replaced } => {
+                self.heart_said = HeartSaid { version, build, rescued, replaced };
                 self.terminals = terminals;
                 self.greet(version, pid, held);
             }

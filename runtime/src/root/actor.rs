@@ -417,7 +417,10 @@ impl State {
     async fn recover(&mut self, myself: &ActorRef<RootMessage>) {
         let (memories, whole) = Memory::load_all(self.session.places.runtime_dir());
         let known: Vec<String> = memories.iter().map(|(_, memory)| memory.key.clone()).collect();
-        for (path, memory) in memories {
+        // What ends with the daemon does not end with a program that was replaced.
+        let has_died = !self.session.processes.heart_said().await.is_ok_and(|said| said.replaced);
+        for (path, mut memory) in memories {
+            memory.end_with_daemon &= has_died;
             let (root, files) = (memory.root.clone(), memory.files());
             let loaded = load(&root, &files);
             self.orphans.insert(root, Orphan { path: path.clone(), memory });

@@ -45,7 +45,15 @@ impl Heart {
         let mut heart = Self { stream: UnixStream::from_std(ours).unwrap(), inbox: Inbox::default(), root };
         let (build, rescued) = (Some("9".to_owned()), Some("it ended".to_owned()));
         heart
-            .say(&FromHeart::Hello { version: VERSION, pid: 1, held: Vec::new(), build, rescued, terminals: false })
+            .say(&FromHeart::Hello {
+                version: VERSION,
+                pid: 1,
+                held: Vec::new(),
+                build,
+                rescued,
+                terminals: false,
+                replaced: false,
+            })
             .await;
         (processes, heart)
     }

@@ -67,6 +67,8 @@ struct Daemon {
 pub enum Next {
     /// It meant to end: so do we.
     Finish(i32),
+    /// The program that took over failed: start the one of before.
+    Rescue,
     /// It died: start it again.
     Restart,
     /// It died too often.
@@ -121,7 +123,7 @@ impl Keeper {
             let why = handover.failure(status);
             tracing::error!(program = ?handover.program(), why, "an upgrade failed: the program of before is started");
             self.rescued = Some(why);
-            return Ok(Some(Next::Restart));
+            return Ok(Some(Next::Rescue));
         }
         Ok(Some(self.decide(status, now)))
     }
@@ -239,7 +241,7 @@ mod tests {
             let next = keeper.ended(Duration::ZERO).unwrap();
             (next, keeper.rescued().unwrap_or_default().to_owned(), keeper.deaths.len())
         };
-        let told = |text: &str| (Some(Next::Restart), text.to_owned(), 0);
+        let told = |text: &str| (Some(Next::Rescue), text.to_owned(), 0);
         assert_eq!(end("exit 0"), told("it ended with exit code 0 before it served"));
         assert_eq!(end("kill -9 $$"), told("it was ended by signal 9 before it served"));
     }

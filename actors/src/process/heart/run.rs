@@ -70,6 +70,8 @@ struct Heart {
     traced: BTreeSet<u64>,
     /// Who is killed when, because the daemon died.
     guardian: Guardian,
+    /// The present daemon took the place of one that did not die: after an upgrade, or instead of one that failed.
+    replaced: bool,
     /// Nobody is to come after the daemon: only what ends with it is still seen to its end.
     last: bool,
 }
@@ -123,8 +125,8 @@ impl Heart {
     fn new(children: Children, process: Option<Process>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (guardian, traced, started) = (Guardian::default(), BTreeSet::new(), now());
-        let (silent, last) = (false, false);
-        Ok(Self { epoll, connection: None, children, silent, process, started, traced, guardian, last })
+        let (silent, last, replaced) = (false, false, false);
+        Ok(Self { epoll, connection: None, children, silent, process, started, traced, guardian, last, replaced })
     }
 
     fn run(&mut self) -> io::Result<End> {
@@ -241,6 +243,8 @@ impl Heart {
             ToHeart::HandOver { program } => self.hand_over(&program),
             ToHeart::Greet => {
                 self.silent = false;
+                self.replaced = true;
+                self.children.forget_senders();
                 self.greet()
             }
             ToHeart::Keep => {
@@ -338,6 +342,7 @@ impl Heart {
         let Some(process) = &mut self.process else { return Ok(Flow::Go) };
         let next = process.keeper.ended(now)?;
         let is_undecided = next.is_none() && process.keeper.pidfd().is_some();
+        self.replaced = next == Some(Next::Rescue);
         self.disconnect();
         if matches!(next, Some(Next::Restart | Next::GiveUp)) {
             let asked = self.children.end_with_daemon();
@@ -353,7 +358,7 @@ impl Heart {
                 tracing::error!("the daemon died too often; units are left as they are");
                 self.give_up()
             }
-            Some(Next::Restart) => self.revive(),
+            Some(Next::Restart | Next::Rescue) => self.revive(),
         }
     }
 
@@ -402,7 +407,8 @@ impl Heart {
     fn greet(&mut self) -> io::Result<()> {
         let rescued = self.process.as_ref().and_then(|process| process.keeper.rescued()).map(str::to_owned);
         let (pid, held, build) = (std::process::id(), self.children.list(), Some(BUILD.to_owned()));
-        self.tell(&FromHeart::Hello { version: VERSION, pid, held, build, rescued, terminals: true })
+        let (version, terminals, replaced) = (VERSION, true, self.replaced);
+        self.tell(&FromHeart::Hello { version, pid, held, build, rescued, terminals, replaced })
     }
 
     /// Tells the daemon, if there is one. What it misses, the next one is told by `Hello`.

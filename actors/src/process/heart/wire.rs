@@ -249,6 +249,9 @@ pub enum FromHeart {
         /// What became of the last upgrade, if it failed: why this daemon was started again in place of the new one.
         #[serde(default)]
         rescued: Option<String>,
+        /// Whether this daemon takes the place of one that did not die: after an upgrade, or after one that failed.
+        #[serde(default)]
+        replaced: bool,
         /// Whether it can give a process a terminal; hearts before this field cannot.
         #[serde(default)]
         terminals: bool,
@@ -522,6 +525,7 @@ mod tests {
             build,
             rescued,
             terminals: false,
+            replaced: false,
         };
         assert_eq!(rmp_serde::from_slice::<FromHeart>(&old).unwrap(), hello(1, None, None));
         let new = hello(VERSION, Some("9".to_owned()), Some("it ended".to_owned()));
@@ -545,7 +549,15 @@ mod tests {
         let hello = heard(&Older::Hello { version: 1, pid: 2, held: Vec::new() });
         assert_eq!(
             hello,
-            FromHeart::Hello { version: 1, pid: 2, held: Vec::new(), build: None, rescued: None, terminals: false }
+            FromHeart::Hello {
+                version: 1,
+                pid: 2,
+                held: Vec::new(),
+                build: None,
+                rescued: None,
+                terminals: false,
+                replaced: false
+            }
         );
         let spawned = heard(&Older::Spawned { key: 3, pid: 4 });
         assert_eq!(spawned, FromHeart::Spawned { key: 3, pid: 4, hold: None, terminal: None });
