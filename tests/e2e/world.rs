@@ -109,7 +109,8 @@ fn b02_units_end_also_when_no_daemon_comes_back() {
         if proc::alive(heart) { Err(children) } else { Ok(()) }
     });
     until_gone(&before, Duration::from_secs(1));
-    assert_eq!(project.state("a"), "stopped");
+    // The next daemon may still see a zombie that nobody has reaped: it takes it over, and its end with it.
+    project.until_state("a", "stopped");
 }
 
 #[test]
