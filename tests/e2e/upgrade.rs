@@ -183,7 +183,8 @@ fn b14_every_life_of_services_that_keep_ending_ends_once_over_many_upgrades() {
     let project = env.project(&format!("{services}[supervision]\nintensity = 100000\nperiod = \"1s\"\n"));
     project.envctl(&["up", "-d"]).ok();
     let new = copy(&env, "new-envctl");
-    for _ in 0..5 {
+    for round in 1..=5 {
+        project.until("c3", "some lives more", |unit| unit["incarnation"].as_u64() >= Some(round * 3));
         upgrade(&env, &new).wait(STATE_DEADLINE).ok();
     }
     project.down();
