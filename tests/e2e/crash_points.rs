@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Background, Project, TestEnvironment, is_root, proc, until};
+use crate::harness::{Background, Project, TestEnvironment, cannot_run, is_root, proc, until};
 
 /// Longest wait for one step.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -67,7 +67,7 @@ fn check_sane(env: &TestEnvironment, project: &Project<'_>, moment: &str) {
 /// Kills at the first call, the second, … of an operation, until it makes no more of them.
 fn every_call(victim: Victim, calls: &str, operation: &[&str]) {
     if !is_root() {
-        return eprintln!("skipped: only root may trace");
+        return cannot_run("b05, the kill at each call", "only root may trace");
     }
     let env = TestEnvironment::new();
     let project = env.project(UNITS);

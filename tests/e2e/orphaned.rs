@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Project, TestEnvironment, UP_WAIT, is_root, proc, until};
+use crate::harness::{Project, TestEnvironment, UP_WAIT, cannot_run, is_root, proc, until};
 
 /// Longest wait for what must come by itself.
 const STATE_DEADLINE: Duration = Duration::from_secs(20);
@@ -192,7 +192,10 @@ fn what_a_crashed_adopted_unit_left_does_not_hold_its_successors_port() {
 #[test]
 fn a14_a_bystander_with_the_number_of_an_adopted_unit_is_not_touched() {
     if !is_root() {
-        return eprintln!("skipped: only root may choose pids");
+        return cannot_run(
+            "a14_a_bystander_with_the_number_of_an_adopted_unit_is_not_touched",
+            "only root may choose pids",
+        );
     }
     let env = TestEnvironment::new();
     let project = env.project("[services.api]\nsh = \"exec sleep 1000\"\nrestart = \"temporary\"\n");
@@ -231,7 +234,10 @@ fn a14_a_bystander_with_the_number_of_an_adopted_unit_is_not_touched() {
 #[test]
 fn b10_after_a_restart_of_the_machine_nothing_is_signalled_and_nothing_started() {
     if !is_root() {
-        return eprintln!("skipped: only root may mount");
+        return cannot_run(
+            "b10_after_a_restart_of_the_machine_nothing_is_signalled_and_nothing_started",
+            "only root may mount",
+        );
     }
     let env = TestEnvironment::new();
     let project = env.project("[services.api]\nsh = \"echo start >> starts; exec sleep 1000\"\n");

@@ -2,7 +2,8 @@
 //!
 //! A process belongs if one of these holds: it is in the leader's session or group, it descends from one that belongs, it
 //! holds the unit's FIFO open, or its environment carries the unit's envelope with the role `unit`. One look at `/proc`
-//! serves all units that stop together. What is in the unit's cgroup, where it has one, belongs as well. Guests (`exec`, `run`) carry another role and are never found by the envelope.
+//! serves all units that stop together. What is in the unit's cgroup, where it has one, belongs as well. Guests (`exec`,
+//! `run`) carry another role and are never found by the envelope.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;

@@ -480,6 +480,8 @@ async fn connect_until(socket: &Path, until: Instant) -> Result<UnixStream, Clie
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
                 return Err(ClientError::NotRunning { socket: socket.to_owned() });
             }
+            // It died with us in its queue.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(ClientError::Lost),
             Err(source) => return Err(ClientError::Io { path: socket.to_owned(), source }),
         }
     }

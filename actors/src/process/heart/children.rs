@@ -348,22 +348,7 @@ impl Children {
         let fifos = [open_fifo(&out)?, open_fifo(&err)?];
         let envelope = stranger::variable(pid, ENVELOPE);
         // Its cgroup, if it had one, is not known any more: what is in it belongs by the other proofs.
-        let (adopted, hold) = (Some(start_time), None);
-        let child = Child {
-            tag,
-            pid,
-            pidfd,
-            exit: None,
-            envelope,
-            ending,
-            doomed: false,
-            forsaken: false,
-            adopted,
-            hold,
-            fifos,
-            terminal: None,
-            told: false,
-        };
+        let child = Child { envelope, ending, adopted: Some(start_time), ..Child::new(tag, pid, pidfd, fifos) };
         self.held.insert(key, child);
         Ok(())
     }
@@ -378,21 +363,7 @@ impl Children {
         let (pid, pidfd) = started.inspect_err(|_| {
             cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
         })?;
-        let child = Child {
-            tag,
-            pid,
-            pidfd,
-            exit: None,
-            envelope,
-            ending,
-            doomed: false,
-            forsaken: false,
-            adopted: None,
-            hold,
-            fifos,
-            terminal,
-            told: false,
-        };
+        let child = Child { envelope, ending, hold, terminal, ..Child::new(tag, pid, pidfd, fifos) };
         self.held.insert(key, child);
         Ok(pid)
     }
@@ -455,6 +426,25 @@ impl Children {
 // === impl Child ===
 
 impl Child {
+    /// Lives, and has nothing of what only some have.
+    fn new(tag: String, pid: u32, pidfd: OwnedFd, fifos: [OwnedFd; 2]) -> Self {
+        Self {
+            tag,
+            pid,
+            pidfd,
+            exit: None,
+            envelope: None,
+            ending: Ending::default(),
+            doomed: false,
+            forsaken: false,
+            adopted: None,
+            hold: None,
+            fifos,
+            terminal: None,
+            told: false,
+        }
+    }
+
     /// Moves what its terminal shows. `true`: after its end, that was all.
     fn relay(&mut self, epoll: &Epoll, token: u64) -> io::Result<bool> {
         let Some(terminal) = &mut self.terminal else { return Ok(true) };
