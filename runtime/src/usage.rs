@@ -89,6 +89,9 @@ fn owner(session: Name, projects: &[ProjectView]) -> EnvelopeOwner {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
     use envctl_supervisors::spec::Incarnation;
     use indexmap::IndexMap;
 
@@ -134,12 +137,21 @@ mod tests {
         assert_eq!(owner(b"nonsense"), None);
     }
 
+    /// A process that leads a session of its own: seen to run in it by the line it sends back.
+    fn leader() -> std::process::Child {
+        let mut cat = Command::new("setsid").arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        cat.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        cat.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        cat
+    }
+
     #[tokio::test]
     async fn only_units_that_run_are_measured_and_each_gets_its_own_figures() {
-        // The leader of a session of its own that is surely there, and a number that nobody has.
-        let leader = nix::unistd::getsid(None).unwrap().as_raw().cast_unsigned();
-        let units = vec![unit("down", None), unit("gone", Some(u32::MAX)), unit("leader", Some(leader))];
+        let mut leader = leader();
+        let units = vec![unit("down", None), unit("gone", Some(u32::MAX)), unit("leader", Some(leader.id()))];
         let measured = Meter::new(name("default")).measure(vec![project("/a", units)], None).await;
+        drop(leader.stdin.take());
+        leader.wait().unwrap();
         let figures = |at: usize| {
             let unit = &measured[0].units[at];
             (unit.cpu_ms.is_some(), unit.memory.is_some(), unit.uptime_ms.is_some())
