@@ -138,6 +138,7 @@ mod tests {
     }
 
     /// A process that leads a session of its own: seen to run in it by the line it sends back.
+    #[expect(clippy::disallowed_methods, reason = "a test needs a process that is not under supervision")]
     fn leader() -> std::process::Child {
         let mut cat = Command::new("setsid").arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         cat.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
