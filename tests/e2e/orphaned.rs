@@ -111,7 +111,11 @@ fn b04_what_ended_while_nobody_looked_is_told_and_restarted_as_its_type_says() {
     assert!(unit["exit"]["unknown"].is_string() || unit["exit"]["signal"] == 9, "{unit:#}");
     assert_eq!(project.pid("stays"), stays);
     let why = project.envctl(&["why", "over"]);
-    assert!(["ended while", "SIGKILL", "nobody saw how"].iter().any(|text| why.stdout.contains(text)), "{}", why.stdout);
+    assert!(
+        ["ended while", "SIGKILL", "nobody saw how"].iter().any(|text| why.stdout.contains(text)),
+        "{}",
+        why.stdout
+    );
 }
 
 #[test]
