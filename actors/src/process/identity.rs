@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 
 use super::sys::child;
 
@@ -102,9 +103,11 @@ impl Stat {
     }
 }
 
-/// This boot's id; empty where the kernel does not tell it.
+/// This boot's id; empty where the kernel does not tell it. Read once: no process outlives its boot.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
+    static ID: OnceLock<String> = OnceLock::new();
+    let read = || fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned();
+    ID.get_or_init(read).clone()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envctl_actors::process::sys::heap;
 use ractor::concurrency::JoinHandle;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
@@ -346,6 +347,9 @@ impl JournalState {
             if let Err(error) = derivation.write(super::Durability::Unsynced) {
                 tracing::warn!(project = %key, %error, "derived files cannot be written");
             }
+            // The last thing a burst of changes does, and what needs the most memory.
+            drop(derivation);
+            heap::give_back();
             let _ = myself.send_message(JournalMessage::Derived(key));
         });
     }

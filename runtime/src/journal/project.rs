@@ -55,9 +55,12 @@ pub(super) struct Derivation {
 }
 
 /// The runtime maps of each scope's projects, by folder: what the map of the scope is made of. Shared by the projects of one
-/// journal.
+/// journal. Kept as text, which needs a fraction of the memory of values.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Scopes(Arc<Mutex<BTreeMap<String, BTreeMap<String, Value>>>>);
+pub(super) struct Scopes(Arc<Mutex<BTreeMap<String, MapTexts>>>);
+
+/// JSON texts by folder.
+type MapTexts = BTreeMap<String, Vec<u8>>;
 
 // === impl OpenProject ===
 
@@ -217,9 +220,13 @@ impl Scopes {
     /// scope never write the older of two maps last.
     fn put(&self, places: &ProjectPlaces, map: Value, now: &str) -> io::Result<()> {
         let mut scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let maps = scopes.entry(places.scope().to_owned()).or_default();
+        let kept = scopes.entry(places.scope().to_owned()).or_default();
+        kept.insert(places.folder().to_owned(), serde_json::to_vec(&map)?);
+        let others = kept.iter().filter(|(folder, _)| folder.as_str() != places.folder());
+        let value = |(folder, text): (&String, &Vec<u8>)| Ok((folder.clone(), serde_json::from_slice(text)?));
+        let mut maps: BTreeMap<String, Value> = others.map(value).collect::<serde_json::Result<_>>()?;
         maps.insert(places.folder().to_owned(), map);
-        let bytes = views::to_bytes(&views::scope_map(maps, now));
+        let bytes = views::to_bytes(&views::scope_map(&maps, now));
         atomic_write(&places.scope_runtime_map(), &bytes, Durability::Unsynced)
     }
 }

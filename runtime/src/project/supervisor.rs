@@ -117,6 +117,8 @@ pub enum ProjectMessage {
     Swept(Vec<(Name, Vec<u32>)>),
     /// Tell everybody what has changed.
     Publish,
+    /// Write down for the next daemon what has changed.
+    NoteDown,
 }
 
 // === impl ProjectActor ===
@@ -180,7 +182,8 @@ impl Actor for ProjectActor {
             ProjectMessage::Timer(key) => project.timer(key).await,
             ProjectMessage::Overdue(number) => project.overdue(number).await,
             ProjectMessage::Swept(escaped) => project.swept(escaped).await,
-            ProjectMessage::Publish => project.publish(),
+            ProjectMessage::Publish => project.publish_burst(),
+            ProjectMessage::NoteDown => project.note_down(),
         }
         Ok(())
     }
