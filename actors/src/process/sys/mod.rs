@@ -1,10 +1,11 @@
 //! The kernel, thinly: every function is one system call or one small sequence that cannot be split safely.
 //!
-//! One file per idea: `pipe` (FIFOs, splice, epoll) serves the log streams; `child` (posix_spawn, pidfd, wait), `stranger`
+//! One file per idea: `pipe` (FIFOs, splice, epoll) and `priority` serve the log streams; `child` (posix_spawn, pidfd, wait), `stranger`
 //! (what is no child of ours) and `terminal` (pseudo terminals) serve heart.
 //! Safe to call with any arguments; `unsafe` stays inside.
 
 pub mod child;
 pub mod pipe;
+pub mod priority;
 pub mod stranger;
 pub mod terminal;
