@@ -24,6 +24,7 @@ use envctl_runtime::vars::RtVars;
 use envctl_supervisors::Name;
 
 use crate::args::Global;
+use crate::daemon_log::DaemonLog;
 use crate::environment::Environment;
 use crate::error::{CliError, chain};
 use crate::output::Output;
@@ -99,8 +100,9 @@ pub(crate) fn inner_process(arguments: &[OsString]) -> Option<ExitCode> {
 
 /// Inner processes tell what they do on their standard error, which is the daemon's log.
 fn log_to_stderr() {
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
-    builder.with_max_level(tracing::Level::INFO).init();
+    let builder = tracing_subscriber::fmt().with_writer(DaemonLog::new()).with_ansi(false);
+    // The subscriber would tell of a failed write on the very file that failed, and panic if that fails too.
+    builder.log_internal_errors(false).with_max_level(tracing::Level::INFO).init();
 }
 
 // === impl Context ===

@@ -12,6 +12,7 @@
 mod args;
 mod commands;
 mod context;
+mod daemon_log;
 mod environment;
 mod error;
 mod exit;

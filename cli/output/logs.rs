@@ -131,7 +131,9 @@ impl Tail {
                 text.extend(format!("{time}{} {shown}\n", self.prefix(output, unit)).into_bytes());
             }
             Entry::Gap { bytes, .. } => self.remark(output, unit, &format!("{bytes} bytes could not be stored")),
-            Entry::Skipped { bytes } => self.remark(output, unit, &format!("{bytes} older bytes have been deleted")),
+            Entry::Skipped { bytes, .. } => {
+                self.remark(output, unit, &format!("{bytes} older bytes have been deleted"))
+            }
             Entry::Started { .. } | Entry::Ended { .. } => {}
         }
         Ok(())

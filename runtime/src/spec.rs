@@ -3,6 +3,8 @@
 //! Texts that may contain `${unit.attribute}` are kept as [`Template`]s until their unit starts, because ports and URLs
 //! are only known then. Everything else is final. Core types: nothing here is serializable.
 
+mod logs;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,6 +14,8 @@ use envctl_actors::process::{Limits, Scope, WindowSize};
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{ChildSpec, Flags, GroupSpec};
 use indexmap::IndexMap;
+
+pub use logs::{LogSpec, LogWish};
 
 /// One project, checked.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub struct UnitSpec {
     pub stop: Vec<StopStep>,
     /// What it may use, whose rights it has, what it reads.
     pub confines: Confines,
+    /// What of its output is kept, where it differs from the project's.
+    pub logs: LogWish,
     /// Where the unit stands in its file, for messages.
     pub at: Position,
 }
@@ -203,15 +209,6 @@ pub enum Inherit {
     Nothing,
     /// These names.
     Names(Vec<String>),
-}
-
-/// Log limits of each unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSpec {
-    /// All segments of a unit together.
-    pub max_bytes: u64,
-    /// One segment.
-    pub segment_bytes: u64,
 }
 
 /// A value and where it came from.

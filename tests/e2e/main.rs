@@ -16,6 +16,7 @@ mod inherit;
 mod invariants;
 mod library;
 mod lifecycle;
+mod log_store;
 mod logs;
 mod newcomer;
 mod orphaned;

@@ -15,11 +15,13 @@ use regex::bytes::Regex;
 use tokio::sync::{oneshot, watch};
 
 use super::LogError;
+use super::health::Health;
+use super::keep::Limits;
 use super::layout::Life;
 use super::matcher::ReadyMatcher;
 use super::pump::{Drained, Length, LogStreamId, PumpHandle, Sources};
 use super::reader::{Position, Query, Reader};
-use super::store::{Limits, Store};
+use super::store::Store;
 use crate::process::sys::pipe;
 
 /// How long a stopping actor waits for the last bytes to be on disk.
@@ -57,6 +59,8 @@ pub enum Message {
     Incarnation(u32, Promise<()>),
     /// An exit has been seen. Answers at once with a promise that is kept when the FIFOs' content is stored.
     Drain(Promise<Drained>),
+    /// Delete what is stored. Answers at once with a promise that is kept with the bytes that the disk got back.
+    Clear(Promise<io::Result<u64>>),
     /// Answers with the length of the log, now and whenever it grows, and where the log is.
     Watch(RpcReplyPort<Watched>),
 }
@@ -69,6 +73,8 @@ pub type Promise<T> = RpcReplyPort<Result<oneshot::Receiver<T>, LogError>>;
 pub struct Watched {
     /// Changes whenever the log has grown; closes when the stream ends.
     pub length: watch::Receiver<Length>,
+    /// Changes when the disk begins to refuse what the unit writes, and when that is over.
+    pub health: watch::Receiver<Health>,
     /// `logs/<unit>`, for a [`Reader`].
     pub dir: PathBuf,
     /// The run's number in the records.
@@ -127,7 +133,8 @@ impl Actor for LogStreamActor {
         pump.add(id, sources, store)?;
         let registration = Registration { id, pump, closed: false };
         let length = registration.pump.length(id).ok_or(LogError::PumpEnded)?;
-        Ok(State { registration, watched: Watched { length, dir, run }, fifos })
+        let health = registration.pump.health(id).ok_or(LogError::PumpEnded)?;
+        Ok(State { registration, watched: Watched { length, health, dir, run }, fifos })
     }
 
     async fn handle(
@@ -143,6 +150,7 @@ impl Actor for LogStreamActor {
                 drop(reply.send(pump.life(*id, Life { run: state.watched.run, incarnation })));
             }
             Message::Drain(reply) => drop(reply.send(pump.drain(*id))),
+            Message::Clear(reply) => drop(reply.send(pump.clear(*id))),
             Message::Watch(reply) => drop(reply.send(state.watched.clone())),
         }
         Ok(())
@@ -246,9 +254,16 @@ impl LogStream {
         self.ask(Message::Watch).await
     }
 
+    /// Deletes what is stored, the unit's life goes on; returns how many bytes the disk got back.
+    pub async fn clear(&self) -> Result<u64, LogError> {
+        let dir = self.watch().await?.dir;
+        let promise = self.ask(Message::Clear).await??;
+        promise.await.map_err(|_| LogError::PumpEnded)?.map_err(LogError::io("clear", &dir))
+    }
+
     /// Waits until a line of this incarnation matches, unfinished lines and those already written included.
     pub async fn matches(&self, pattern: Regex, incarnation: u32) -> Result<(), LogError> {
-        let Watched { mut length, dir, run } = self.watch().await?;
+        let Watched { mut length, dir, run, .. } = self.watch().await?;
         let life = Life { run, incarnation };
         let query = Query { run: Some(run), incarnation: Some(incarnation), ..Query::default() };
         let open = move || Reader::open(&dir).follow(Position::Life(life), query);

@@ -4,18 +4,18 @@
 //! all records of a segment before the next segment's index.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memchr::memchr_iter;
 
+use super::data::{Data, open_file};
 use super::layout::{self, FLAG_REPAIRED, HEADER_BYTES, Header, Kind, Life, Part, RECORD_BYTES, Record, Stream};
 use super::reader::{BLOCK_BYTES, Query, count_lines};
 use super::repair::{read_records, read_up_to};
-use super::{LogError, clock};
+use super::{LogError, clock, gone};
 
 /// Records read at once.
 const BATCH_RECORDS: u64 = 256;
@@ -32,8 +32,8 @@ pub(super) struct Chunks {
 pub(super) enum Step {
     /// A record, in order.
     Record(Record),
-    /// So many bytes are gone.
-    Skipped(u64),
+    /// So many bytes are gone, and so many line feeds with them if that is known.
+    Skipped { bytes: u64, lines: Option<[u64; 2]> },
 }
 
 /// A segment being read; its files stay readable after deletion.
@@ -42,13 +42,15 @@ struct Open {
     number: u32,
     header: Header,
     index: Arc<File>,
-    data: [Option<Arc<File>>; 2],
+    data: [Option<Data>; 2],
     /// Records handed out.
     at: u64,
     batch: VecDeque<Record>,
     /// Where the data handed out ends, by stream.
     ends: [u64; 2],
     life: Life,
+    /// Streams whose data was deleted before we opened it, and of which it was told how many lines that were.
+    counted: [bool; 2],
 }
 
 /// How far a search for the last lines has come, backwards.
@@ -128,16 +130,21 @@ impl Chunks {
             if let Some(record) = self.next_here()? {
                 return Ok(Some(Step::Record(record)));
             }
-            let Some(next) = self.following()? else { return Ok(None) };
+            let Some(mut next) = self.following()? else { return Ok(None) };
             // The writer finished this segment before it began that one: look once more.
             if let Some(record) = self.next_here()? {
                 return Ok(Some(Step::Record(record)));
             }
             let read = self.open.as_ref().map(Open::base_end);
             let missed = read.map_or(0, |read| next.header.base_bytes.saturating_sub(read));
+            let after = self.open.as_ref().map_or(0, |open| open.number);
+            let before = next.number;
+            // Whose bytes are, until a record tells: a killed writer may have left a segment without any.
+            next.life = self.open.as_ref().map_or(next.life, |open| open.life);
             self.open = Some(next);
             if missed > 0 {
-                return Ok(Some(Step::Skipped(missed)));
+                let lines = gone::lines_between(&self.dir, after, before, missed);
+                return Ok(Some(Step::Skipped { bytes: missed, lines }));
             }
         }
     }
@@ -146,9 +153,23 @@ impl Chunks {
     pub(super) fn read(&mut self, stream: Stream, offset: u64, buffer: &mut [u8]) -> Result<usize, LogError> {
         let Some(open) = &mut self.open else { return Ok(0) };
         let path = layout::path(&self.dir, open.number, Part::Data(stream));
-        let got =
-            open.data(&self.dir, stream).and_then(|file| file.map_or(Ok(0), |file| read_up_to(file, buffer, offset)));
+        let got = open.data(&self.dir, stream).and_then(|data| data.map_or(Ok(0), |data| data.read_at(buffer, offset)));
         got.map_err(LogError::io("read", &path))
+    }
+
+    /// After a read that came short: how many line feeds are gone with what is missing, by stream; `None`: that is not known.
+    pub(super) fn missing_lines(&mut self, stream: Stream, offset: u64) -> Option<[u64; 2]> {
+        let open = self.open.as_mut()?;
+        let counted = &mut open.counted[stream.index()];
+        // All of a stream's lines are told with its first byte.
+        let told = std::mem::replace(counted, *counted || offset == 0);
+        if open.data[stream.index()].is_some() || !told && offset > 0 {
+            return None;
+        }
+        let gone = gone::of(&self.dir, open.number)?;
+        let mut lines = [0; 2];
+        lines[stream.index()] = if told { 0 } else { gone.lines[stream.index()] };
+        Some(lines)
     }
 
     /// Bytes behind the last record of the last segment that have none of their own: a killed writer's, or in the making. To be asked
@@ -215,8 +236,17 @@ impl Open {
         read_up_to(&index, &mut raw, 0).map_err(LogError::io("read", &path))?;
         let Some(header) = Header::decode(&raw) else { return Ok(None) };
         let (data, batch) = ([None, None], VecDeque::new());
-        let mut open =
-            Self { number, header, index: Arc::new(index), data, at: 0, batch, ends: [0; 2], life: Life::default() };
+        let mut open = Self {
+            number,
+            header,
+            index: Arc::new(index),
+            data,
+            at: 0,
+            batch,
+            ends: [0; 2],
+            life: Life::default(),
+            counted: [false; 2],
+        };
         // Opened now if they are there, so that a deletion meanwhile takes nothing from us.
         for stream in Stream::BOTH {
             open.data(dir, stream).map_err(LogError::io("open", &path))?;
@@ -269,12 +299,12 @@ impl Open {
         self.header.base_bytes + self.ends[0] + self.ends[1]
     }
 
-    fn data(&mut self, dir: &Path, stream: Stream) -> io::Result<Option<&File>> {
+    fn data(&mut self, dir: &Path, stream: Stream) -> io::Result<Option<&mut Data>> {
         let slot = &mut self.data[stream.index()];
         if slot.is_none() {
-            *slot = open_file(&layout::path(dir, self.number, Part::Data(stream)))?.map(Arc::new);
+            *slot = Data::open(dir, self.number, stream)?;
         }
-        Ok(slot.as_deref())
+        Ok(slot.as_mut())
     }
 
     /// The number of the last record that `found` says yes to.
@@ -295,12 +325,12 @@ impl Open {
 
     /// Line feeds in a chunk, and the lines that it counts for.
     fn count(&mut self, dir: &Path, record: &Record) -> io::Result<(usize, usize)> {
-        let Some(file) = self.data(dir, record.stream)? else { return Ok((0, 0)) };
+        let Some(data) = self.data(dir, record.stream)? else { return Ok((0, 0)) };
         let mut block = vec![0; BLOCK_BYTES.min(record.len as usize)];
         let (mut feeds, mut done) = (0, 0u64);
         while done < u64::from(record.len) {
             let want = block.len().min(usize::try_from(u64::from(record.len) - done).unwrap_or(usize::MAX));
-            let got = read_up_to(file, &mut block[..want], record.offset + done)?;
+            let got = data.read_at(&mut block[..want], record.offset + done)?;
             if got == 0 {
                 break;
             }
@@ -312,15 +342,15 @@ impl Open {
 
     fn unindexed(&mut self, dir: &Path) -> io::Result<Option<Record>> {
         for stream in Stream::BOTH {
-            let Some(file) = self.data(dir, stream)? else { continue };
-            let meta = file.metadata()?;
+            let Some(data) = self.data(dir, stream)? else { continue };
+            let (end, modified) = (data.len()?, data.modified());
             let offset = self.ends[stream.index()];
-            let len = u32::try_from(meta.len().saturating_sub(offset)).unwrap_or(u32::MAX);
+            let len = u32::try_from(end.saturating_sub(offset)).unwrap_or(u32::MAX);
             if len > 0 {
                 self.ends[stream.index()] = offset + u64::from(len);
                 let sequence = self.header.first_sequence + self.at;
                 let (kind, flags, life) = (Kind::Data, FLAG_REPAIRED, self.life);
-                let time_ns = meta.modified().map_or(0, clock::nanoseconds);
+                let time_ns = modified.map_or(0, clock::nanoseconds);
                 return Ok(Some(Record { kind, stream, flags, life, len, offset, time_ns, sequence }));
             }
         }
@@ -350,15 +380,5 @@ impl Tail {
     fn is_found(&mut self, record: &Record) -> bool {
         self.count >= self.lines
             && (self.unanchored == [false; 2] || *self.life.get_or_insert(record.life) != record.life)
-    }
-}
-
-/// `None`: it is not there, or not a regular file. Never follows a link, never waits for a FIFO's peer.
-fn open_file(path: &Path) -> io::Result<Option<File>> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ELOOP) => Ok(None),
-        Err(error) => Err(error),
-        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
     }
 }

@@ -4,11 +4,15 @@
 //! logs/<unit>/3.out   raw bytes of standard output, nothing else
 //! logs/<unit>/3.err   raw bytes of standard error
 //! logs/<unit>/3.idx   header (48 bytes), then records of 40 bytes, little endian
+//! logs/<unit>/2.out.gz, 2.err.gz   the data of a closed segment, compressed (`packed`); its index stays as it was
+//! logs/<unit>/gone    what deleted segments held (`gone`)
+//! logs/<unit>/N.*.tmp what is being made; left behind by a kill, and removed by the next writer
 //! ```
 //!
 //! Within a segment record i has sequence `first_sequence + i`, and the data records of a stream lie end to end from offset 0:
-//! that makes an index checkable and a sequence findable. The header tells the lengths of header and records and the codec of the
-//! data (0 = raw), so that a later version can lengthen either and compress closed segments; offsets stay those of the raw bytes.
+//! that makes an index checkable and a sequence findable. A gap record has the bytes lost in `offset` and their line feeds in `len`. The
+//! header tells the lengths of header and records, so that a later version can lengthen either; offsets are always those of the
+//! raw bytes, compressed or not.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -47,7 +51,7 @@ pub struct Life {
 pub(super) enum Kind {
     /// `len` bytes of the stream at `offset`.
     Data,
-    /// `offset` bytes of the stream could not be stored and were thrown away.
+    /// `offset` bytes of the stream, with `len` line feeds, could not be stored and were thrown away.
     Gap,
     /// A life begins (told when it first writes).
     Started,
@@ -84,7 +88,12 @@ pub(super) struct Header {
 pub(super) enum Part {
     Index,
     Data(Stream),
+    /// The stream's data, compressed.
+    Packed(Stream),
 }
+
+/// How the name of a file in the making ends.
+pub(super) const TEMPORARY: &str = "tmp";
 
 /// The path of a segment's file.
 pub(super) fn path(dir: &Path, number: u32, part: Part) -> PathBuf {
@@ -92,6 +101,8 @@ pub(super) fn path(dir: &Path, number: u32, part: Part) -> PathBuf {
         Part::Index => "idx",
         Part::Data(Stream::Out) => "out",
         Part::Data(Stream::Err) => "err",
+        Part::Packed(Stream::Out) => "out.gz",
+        Part::Packed(Stream::Err) => "err.gz",
     };
     dir.join(format!("{number}.{ending}"))
 }

@@ -6,9 +6,10 @@
 //!                             └──────── length watch: "there is more" ────────┘
 //! ```
 //!
-//! `layout` is the format on disk, `store` writes and repairs it, `pump` is the one thread that moves the bytes, `reader` reads
-//! (with or without a daemon, `raw` without lines), `display` makes bytes harmless for a terminal, `matcher` finds a ready line, `actor` is the
-//! thin shell of one unit's stream.
+//! `layout` is the format on disk, `store` writes it, `keep` says what goes, `repair` mends what a kill left, `press` compresses what
+//! is closed (`packed`), `gone` remembers what was deleted, `health` tells how the disk takes it. `pump` is the one thread that moves
+//! the bytes. `reader` reads (with or without a daemon, `raw` without lines; `data` hides whether a file is compressed), `display`
+//! makes bytes harmless for a terminal, `matcher` finds a ready line, `actor` is the thin shell of one unit's stream.
 //!
 //! Never: a log byte in a mailbox, a byte changed on its way to disk, a service that waits because a reader is slow or a
 //! disk is full.
@@ -16,16 +17,23 @@
 mod actor;
 mod chunks;
 mod clock;
+mod data;
 mod display;
 mod error;
+mod gone;
+mod health;
+mod keep;
 mod layout;
 mod matcher;
+mod packed;
+mod press;
 mod pump;
 mod raw;
 mod reader;
 mod repair;
 mod segment;
 mod sink;
+mod size;
 mod splitter;
 mod store;
 mod terminal_line;
@@ -35,10 +43,13 @@ mod tests;
 pub use actor::{Arguments, DrainError, LogStream, LogStreamActor, Message, Promise, Watched};
 pub use display::{sanitize, sanitize_line, strip_ansi};
 pub use error::LogError;
+pub use health::Health;
+pub use keep::Limits;
 pub use layout::{Life, Stream};
 pub use matcher::ReadyMatcher;
 pub use pump::{Drained, Length, LogStreamId, Pump, PumpHandle, Sources};
 pub use raw::{Raw, RawFollower};
 pub use reader::{Follower, Lines, Position, Query, Reader};
+pub use size::bytes_on_disk;
 pub use splitter::{Entry, LINE_MAX_BYTES, Line};
-pub use store::{Limits, Store};
+pub use store::Store;

@@ -132,7 +132,7 @@ impl Reader {
         while let Some(step) = chunks.next()? {
             match step {
                 Step::Record(record) if lives.last() != Some(&record.life) => lives.push(record.life),
-                Step::Record(_) | Step::Skipped(_) => {}
+                Step::Record(_) | Step::Skipped { .. } => {}
             }
         }
         Ok(lives)
@@ -259,7 +259,8 @@ impl Follower {
             // Somebody truncated or removed the data under its index.
             let bytes = left - got as u64;
             *done = u64::from(record.len);
-            self.queue.push_back(Entry::Skipped { bytes });
+            let lines = self.chunks.missing_lines(record.stream, record.offset);
+            self.queue.push_back(Entry::Skipped { bytes, lines });
         }
         self.close_record();
         Ok(())
@@ -267,9 +268,9 @@ impl Follower {
 
     fn accept(&mut self, step: Step) {
         let record = match step {
-            Step::Skipped(bytes) => {
+            Step::Skipped { bytes, lines } => {
                 self.flush();
-                self.queue.push_back(Entry::Skipped { bytes });
+                self.queue.push_back(Entry::Skipped { bytes, lines });
                 return;
             }
             Step::Record(record) => record,
@@ -291,7 +292,7 @@ impl Follower {
             }
             Kind::Gap => {
                 self.queue.extend(self.splitters[stream.index()].flush().map(Entry::Line));
-                self.queue.push_back(Entry::Gap { stream, bytes: record.offset, time_ns });
+                self.queue.push_back(Entry::Gap { stream, bytes: record.offset, lines: record.len.into(), time_ns });
             }
         }
     }

@@ -2,16 +2,19 @@
 //!
 //! Index records that do not follow from their predecessors or point past the end of their file are cut, with all after them; bytes
 //! that no record covers get records of their own, with the file's time. Data is never touched. An index that this program cannot
-//! read (damaged, or of a newer version) is left alone, and writing goes on in a new segment.
+//! read (damaged, or of a newer version) is left alone, and writing goes on in a new segment; so it does after a compressed one.
+//! What a compression or a deletion left half-done is finished or undone.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::clock;
+use super::data::open_file;
+use super::keep::{Closed, Shelf};
 use super::layout::{self, FLAG_REPAIRED, HEADER_BYTES, Header, Kind, Life, Part, RECORD_BYTES, Record, Stream};
+use super::packed::Packed;
 use super::segment::Segment;
 
 /// Most bytes of one repaired record: readers take it in pieces anyway, and lengths are 32 bits.
@@ -19,11 +22,20 @@ const REPAIRED_MAX_BYTES: u64 = 1 << 30;
 /// Records read at once.
 const BATCH_RECORDS: u64 = 1024;
 
+/// All files that a segment may have, in the order in which they go.
+const PARTS: [Part; 5] = [
+    Part::Index,
+    Part::Data(Stream::Out),
+    Part::Data(Stream::Err),
+    Part::Packed(Stream::Out),
+    Part::Packed(Stream::Err),
+];
+
 /// Where writing goes on.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) last: Option<Segment>,
-    pub(super) closed: VecDeque<(u32, u64)>,
+    pub(super) closed: Shelf,
     pub(super) next_number: u32,
     pub(super) next_sequence: u64,
     pub(super) base_bytes: u64,
@@ -39,28 +51,30 @@ struct Checked {
     life: Life,
 }
 
-/// Looks at all segments, repairs the last one, and removes what a deletion left half-done.
+/// Looks at all segments, repairs the last one, and removes what a compression or a deletion left half-done.
 pub(super) fn recover(dir: &Path) -> io::Result<Found> {
+    remove_temporaries(dir)?;
     let indexed = layout::numbers(dir, &["idx"])?;
     let mut found = Found {
         last: None,
-        closed: VecDeque::new(),
+        closed: Shelf::default(),
         next_number: 1,
         next_sequence: 0,
         base_bytes: 0,
         life: Life::default(),
     };
-    for number in layout::numbers(dir, &["idx", "out", "err"])? {
+    for number in layout::numbers(dir, &["idx", "out", "err", "out.gz", "err.gz"])? {
         found.next_number = number.saturating_add(1);
         if indexed.first().is_some_and(|&first| number < first) {
             delete_segment(dir, number);
             continue;
         }
         if let Some(last) = found.last.take() {
-            found.closed.push_back((last.number, last.bytes()));
+            found.closed.push(last.closed());
         }
+        let packed = settle_packed(dir, number)?;
         // Nothing is written in the middle, so nothing is to be repaired there.
-        let newest = indexed.last().is_none_or(|&last| number >= last);
+        let newest = !packed && indexed.last().is_none_or(|&last| number >= last);
         match newest.then(|| reopen(dir, number, &mut found)).transpose() {
             Ok(segment) => found.last = segment.flatten(),
             Err(error) => {
@@ -68,15 +82,51 @@ pub(super) fn recover(dir: &Path) -> io::Result<Found> {
             }
         }
         if found.last.is_none() {
-            found.pass(dir, number);
+            found.pass(dir, number, packed);
         }
     }
     Ok(found)
 }
 
+/// A file in the making belongs to a writer that is gone, or that will see that it is.
+fn remove_temporaries(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let parts = name.to_str().and_then(|name| name.split_once('.'));
+        let ours = |(stem, rest): (&str, &str)| stem.parse::<u32>().is_ok() && rest.ends_with(layout::TEMPORARY);
+        if parts.is_some_and(ours) {
+            fs::remove_file(dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a stream is there twice, its compression was killed at the end: the plain file goes if the other one has all of it, which then
+/// is known to be on the disk. Whether any stream is compressed now.
+fn settle_packed(dir: &Path, number: u32) -> io::Result<bool> {
+    let mut any = false;
+    for stream in Stream::BOTH {
+        let (plain, packed) =
+            (layout::path(dir, number, Part::Data(stream)), layout::path(dir, number, Part::Packed(stream)));
+        let Some(file) = open_file(&packed)? else { continue };
+        let Some(original) = open_file(&plain)? else {
+            any = true;
+            continue;
+        };
+        let bytes = original.metadata()?.len();
+        if Packed::open(file).is_ok_and(|packed| packed.table().plain_bytes == bytes) {
+            fs::remove_file(plain)?;
+            any = true;
+        } else {
+            fs::remove_file(packed)?;
+        }
+    }
+    Ok(any)
+}
+
 /// Removes a segment, its index first: readers then do not see the rest.
 pub(super) fn delete_segment(dir: &Path, number: u32) {
-    for part in [Part::Index, Part::Data(Stream::Out), Part::Data(Stream::Err)] {
+    for part in PARTS {
         match fs::remove_file(layout::path(dir, number, part)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(dir = %dir.display(), number, %error, "old log segment cannot be deleted");
@@ -106,12 +156,33 @@ fn reopen(dir: &Path, number: u32, found: &mut Found) -> io::Result<Option<Segme
         };
         index.write_all_at(&header.encode(), 0)?;
     }
-    let Some(checked) = check(&index, ends)? else { return Ok(None) };
+    let Some(mut checked) = check(&index, ends)? else { return Ok(None) };
+    if checked.records == 0 {
+        checked.life = last_life(dir, number)?;
+    }
     let records = cover(&index, &checked, &data, ends)?;
     found.next_sequence = checked.header.first_sequence + records;
     found.base_bytes = checked.header.base_bytes + ends[0] + ends[1];
     found.life = checked.life;
-    Ok(Some(Segment::found(number, index, HEADER_BYTES + records * RECORD_BYTES, data, ends)))
+    let written_ns = clock::nanoseconds(index.metadata()?.modified()?);
+    let created_ns = checked.header.created_ns;
+    Ok(Some(
+        Segment::found(number, index, HEADER_BYTES + records * RECORD_BYTES, data, ends).at(created_ns, written_ns),
+    ))
+}
+
+/// Who wrote last before this segment: its bytes are theirs, if it has no record that says otherwise.
+fn last_life(dir: &Path, before: u32) -> io::Result<Life> {
+    for number in layout::numbers(dir, &["idx"])?.into_iter().rev().filter(|&number| number < before) {
+        let Ok(index) = Segment::reopen(dir, number, Part::Index) else { continue };
+        let records = index.metadata()?.len().saturating_sub(HEADER_BYTES) / RECORD_BYTES;
+        if let Some(last) = records.checked_sub(1)
+            && let Some(record) = read_records(&index, last, 1)?.first()
+        {
+            return Ok(record.life);
+        }
+    }
+    Ok(Life::default())
 }
 
 /// The longest valid beginning of an index.
@@ -183,8 +254,20 @@ fn open_data(dir: &Path, number: u32, stream: Stream) -> io::Result<Option<File>
     }
 }
 
+/// Bytes of a segment's files.
+pub(super) fn size_of(dir: &Path, number: u32) -> u64 {
+    PARTS.iter().map(|&part| size(dir, number, part)).sum()
+}
+
 fn size(dir: &Path, number: u32, part: Part) -> u64 {
     fs::symlink_metadata(layout::path(dir, number, part)).map_or(0, |meta| meta.len())
+}
+
+/// Bytes of the unit in a stream of a closed segment.
+fn plain_bytes(dir: &Path, number: u32, stream: Stream) -> u64 {
+    let packed = open_file(&layout::path(dir, number, Part::Packed(stream))).ok().flatten();
+    let packed = packed.and_then(|file| Packed::open(file).ok()).map(|packed| packed.table().plain_bytes);
+    packed.unwrap_or_else(|| size(dir, number, Part::Data(stream)))
 }
 
 fn read_header(dir: &Path, number: u32) -> Option<Header> {
@@ -198,15 +281,17 @@ fn read_header(dir: &Path, number: u32) -> Option<Header> {
 
 impl Found {
     /// Counts a segment that is closed, or cannot be read: numbering goes on after it.
-    fn pass(&mut self, dir: &Path, number: u32) {
-        let data = size(dir, number, Part::Data(Stream::Out)) + size(dir, number, Part::Data(Stream::Err));
+    fn pass(&mut self, dir: &Path, number: u32, packed: bool) {
+        let data = plain_bytes(dir, number, Stream::Out) + plain_bytes(dir, number, Stream::Err);
         let index = size(dir, number, Part::Index);
         let header = read_header(dir, number);
         let first_sequence = header.map_or(self.next_sequence, |header| header.first_sequence);
         let base_bytes = header.map_or(self.base_bytes, |header| header.base_bytes);
         self.next_sequence = first_sequence + index.saturating_sub(HEADER_BYTES) / RECORD_BYTES;
         self.base_bytes = base_bytes + data;
-        self.closed.push_back((number, data + index));
+        let modified = fs::symlink_metadata(layout::path(dir, number, Part::Index)).and_then(|meta| meta.modified());
+        let newest_ns = modified.map_or(0, clock::nanoseconds);
+        self.closed.push(Closed { number, bytes: size_of(dir, number), newest_ns, packed });
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::keep::Closed;
 use super::layout::{self, HEADER_BYTES, Part, Stream};
 use super::store::is_intact;
 
@@ -19,6 +20,10 @@ pub(super) struct Segment {
     data: [Option<File>; 2],
     /// Where the next byte of a stream goes.
     pub(super) len: [u64; 2],
+    /// When it was begun.
+    pub(super) created_ns: u64,
+    /// When it was last written.
+    pub(super) written_ns: u64,
 }
 
 // === impl Segment ===
@@ -26,12 +31,27 @@ pub(super) struct Segment {
 impl Segment {
     /// A fresh one, its header written.
     pub(super) fn new(number: u32, index: File) -> Self {
-        Self { number, index, index_len: HEADER_BYTES, data: [None, None], len: [0; 2] }
+        Self { number, index, index_len: HEADER_BYTES, data: [None, None], len: [0; 2], created_ns: 0, written_ns: 0 }
     }
 
     /// One that was found on disk.
     pub(super) fn found(number: u32, index: File, index_len: u64, data: [Option<File>; 2], len: [u64; 2]) -> Self {
-        Self { number, index, index_len, data, len }
+        Self { number, index, index_len, data, len, created_ns: 0, written_ns: 0 }
+    }
+
+    /// Begun and last written then.
+    pub(super) fn at(self, created_ns: u64, written_ns: u64) -> Self {
+        Self { created_ns, written_ns, ..self }
+    }
+
+    /// What it is once nobody writes it any more.
+    pub(super) fn closed(&self) -> Closed {
+        Closed { number: self.number, bytes: self.bytes(), newest_ns: self.written_ns, packed: false }
+    }
+
+    /// Whether it has no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.index_len <= HEADER_BYTES
     }
 
     /// Bytes on disk, index included.

@@ -50,6 +50,8 @@ pub enum Entry {
         stream: Stream,
         /// How many.
         bytes: u64,
+        /// How many line feeds were among them.
+        lines: u64,
         /// When it was told, as in [`Line::time_ns`].
         time_ns: u64,
     },
@@ -57,6 +59,8 @@ pub enum Entry {
     Skipped {
         /// How many, over both streams.
         bytes: u64,
+        /// How many line feeds were among them, by stream (out, err); `None`: that is not known.
+        lines: Option<[u64; 2]>,
     },
 }
 

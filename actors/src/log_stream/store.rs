@@ -2,16 +2,22 @@
 //!
 //! Driven by the pump thread alone. Bytes come out of a FIFO by splice into the segment at our own offset, their index record
 //! follows ([`Store::flush`], once per round), and what a kill leaves between the two is repaired by [`Store::open`]. When the
-//! disk refuses, bytes are thrown away and counted: the unit must not wait. Never reads a byte of a unit.
+//! disk is full, the oldest closed segments go first; when that does not help, bytes are thrown away and counted: the unit must not
+//! wait (`full`). Reads a unit's bytes only when they go, to count the lines.
 
-use std::collections::VecDeque;
+mod full;
+
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use full::Lost;
+
 use super::LogError;
+use super::health::Health;
+use super::keep::{Limits, Shelf};
 use super::layout::{self, Header, Kind, Life, Part, RECORD_BYTES, Record, Stream};
 use super::segment::Segment;
 use super::sink::{Kernel, Sink};
@@ -20,21 +26,10 @@ use crate::process::sys::pipe;
 
 /// Most bytes of one splice: a whole enlarged pipe.
 pub(super) const CHUNK_MAX_BYTES: usize = 256 << 10;
-/// Smallest segment: below this the files cost more than they hold.
-const SEGMENT_MIN_BYTES: u64 = 4 << 10;
 /// Index records kept in memory while the disk refuses them; beyond this, bytes are dropped and counted.
 const PENDING_MAX_BYTES: usize = 64 << 10;
 /// How often the open files are compared with what is on disk (somebody may have removed or truncated them).
 const CHECK_EVERY_NS: u64 = 1_000_000_000;
-
-/// How much is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// One segment: its data and its index together. Between 4 KiB and half of `max_bytes`.
-    pub segment_bytes: u64,
-    /// All segments of the unit together; the oldest go first.
-    pub max_bytes: u64,
-}
 
 /// The log of one unit, opened for writing. One writer per directory: a second one is refused.
 pub struct Store {
@@ -47,14 +42,16 @@ pub struct Store {
     /// What has been told of this life in the index.
     told: Told,
     active: Option<Segment>,
-    /// Closed segments with their lengths, oldest first.
-    closed: VecDeque<(u32, u64)>,
+    closed: Shelf,
     next_number: u32,
     next_sequence: u64,
     /// Bytes of units in all segments so far, deleted ones included.
     base_bytes: u64,
-    /// Bytes thrown away since the last stored byte, by stream.
-    gaps: [u64; 2],
+    /// What was thrown away since the last stored byte, by stream.
+    gaps: [Lost; 2],
+    health: Health,
+    /// When the disk last refused.
+    refused_ns: u64,
     /// Encoded records that are not on disk yet.
     pending: Vec<u8>,
     checked_ns: u64,
@@ -95,12 +92,10 @@ impl Store {
             Err(fs::TryLockError::Error(error)) => return Err(LogError::io("lock", dir)(error)),
         }
         let found = repair::recover(dir).map_err(LogError::io("repair", dir))?;
-        let max_bytes = limits.max_bytes.max(2 * SEGMENT_MIN_BYTES);
-        let segment_bytes = limits.segment_bytes.clamp(SEGMENT_MIN_BYTES, max_bytes / 2);
         Ok(Self {
             dir: dir.to_path_buf(),
             _lock: lock,
-            limits: Limits { segment_bytes, max_bytes },
+            limits: limits.checked(),
             sink,
             life: found.life,
             told: if found.life == Life::default() { Told::Nothing } else { Told::Started },
@@ -109,7 +104,9 @@ impl Store {
             next_number: found.next_number,
             next_sequence: found.next_sequence,
             base_bytes: found.base_bytes,
-            gaps: [0; 2],
+            gaps: [Lost::default(); 2],
+            health: Health::default(),
+            refused_ns: 0,
             pending: Vec::new(),
             checked_ns: 0,
         })
@@ -141,24 +138,92 @@ impl Store {
         self.next_sequence
     }
 
-    /// Whether something is to be tried again later: a gap that is not told yet, records not written.
+    /// Bytes on disk, index and closed segments included.
+    pub(super) fn bytes(&self) -> u64 {
+        self.closed.bytes() + self.active.as_ref().map_or(0, Segment::bytes)
+    }
+
+    /// Where it is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How the disk takes it.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Whether something is to be tried again later: a gap that is not told yet, records not written, trouble that may be over.
     pub(super) fn is_owing(&self) -> bool {
-        self.gaps != [0; 2] || !self.pending.is_empty()
+        self.has_gaps() || !self.pending.is_empty() || self.health.refused.is_some()
     }
 
     /// Takes one chunk out of the FIFO. Never leaves a full FIFO full because of the disk.
     pub(super) fn take(&mut self, stream: Stream, fifo: BorrowedFd<'_>, scratch: &mut [u8]) -> Taken {
-        match self.try_store(stream, fifo) {
-            Ok(bytes) => Taken::Stored(bytes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Empty,
-            Err(error) => self.discard(stream, fifo, scratch, &error),
+        loop {
+            match self.try_store(stream, fifo) {
+                Ok(bytes) => return Taken::Stored(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Taken::Empty,
+                // Ends: each time there is one segment less.
+                Err(error) if full::is_full(&error) && self.shed(&error) => {}
+                Err(error) => return self.discard(stream, fifo, scratch, &error),
+            }
         }
     }
 
     /// Writes the index records of this round, and the gaps that are not told yet. `false`: the disk refused, try again later.
     pub(super) fn flush(&mut self) -> bool {
-        let told = !self.gaps.iter().any(|&gap| gap > 0) || self.tell_gaps().is_ok();
-        self.write_pending().is_ok() && told
+        let told = !self.has_gaps() || self.tell_gaps().is_ok();
+        let written = self.write_pending().is_ok() && told;
+        if written && self.health.refused.is_some() {
+            let now_ns = clock::wall_time_ns();
+            self.health.settle(now_ns.abs_diff(self.refused_ns));
+        }
+        written
+    }
+
+    /// What is due by time alone: segments that are too old go. Returns when the next one will be.
+    pub(super) fn tend(&mut self, now_ns: u64) -> Option<u64> {
+        let written_ns = self.active.as_ref().filter(|active| !active.is_empty()).map(|active| active.written_ns);
+        let expiry_ns = written_ns.and_then(|at| self.limits.expiry_ns(at));
+        if expiry_ns.is_some_and(|at| at <= now_ns) {
+            // A successor without bytes keeps the count of sequences and bytes when all others go.
+            drop(self.close_active().and_then(|()| self.begin_segment(now_ns)));
+        }
+        while let Some(expired) = self.closed.pop_expired(&self.limits, now_ns) {
+            self.delete(&expired);
+        }
+        let oldest_ns = self.closed.oldest_ns().and_then(|at| self.limits.expiry_ns(at));
+        oldest_ns.into_iter().chain(expiry_ns).filter(|&at| at > now_ns).min()
+    }
+
+    /// Deletes all that was stored so far; returns how many bytes the disk got back. Sequences go on.
+    pub fn clear(&mut self) -> io::Result<u64> {
+        let before = self.bytes();
+        if self.active.as_ref().is_some_and(|active| !active.is_empty()) {
+            self.close_active()?;
+            self.begin_segment(clock::wall_time_ns())?;
+        }
+        while let Some(closed) = self.closed.pop() {
+            self.delete(&closed);
+        }
+        Ok(before.saturating_sub(self.bytes()))
+    }
+
+    /// A closed segment that is to be compressed, the oldest first: never the newest, which the next writer may go on with.
+    pub(super) fn unpacked(&self) -> Option<u32> {
+        let newest = self.active.as_ref().map_or(self.next_number.saturating_sub(1), |active| active.number);
+        self.limits.compress.then(|| self.closed.unpacked(newest)).flatten()
+    }
+
+    /// Whether something may be due by time alone: see [`Store::tend`], [`Store::unpacked`].
+    pub(super) fn is_ageing(&self) -> bool {
+        self.limits.max_age.is_some() || self.limits.compress && self.closed.has_unpacked()
+    }
+
+    /// A segment has been compressed to so many bytes, or will not be (`None`).
+    pub(super) fn note_packed(&mut self, number: u32, bytes: Option<u64>) {
+        self.closed.note_packed(number, bytes);
     }
 
     /// As if the time for the next look at the files had come.
@@ -186,13 +251,14 @@ impl Store {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         segment.len[stream.index()] += bytes as u64;
+        segment.written_ns = now_ns;
         self.base_bytes += bytes as u64;
         self.note_gaps();
         if self.told == Told::Nothing {
             self.told = Told::Started;
             self.note(Kind::Started, stream, 0);
         }
-        self.push(Kind::Data, stream, offset, u32::try_from(bytes).unwrap_or(u32::MAX), now_ns);
+        self.push(Kind::Data, stream, offset, bytes as u64, now_ns);
         Ok(bytes)
     }
 
@@ -200,8 +266,11 @@ impl Store {
     fn room(&mut self, now_ns: u64) -> io::Result<usize> {
         // A chunk may bring four records with it: two gaps, a start, itself.
         let spare = self.pending.len() as u64 + 4 * RECORD_BYTES;
-        let limit = self.limits.segment_bytes;
-        if self.active.as_ref().is_some_and(|segment| segment.bytes() + spare >= limit) {
+        let (limits, limit) = (self.limits, self.limits.segment_bytes);
+        let is_done = |segment: &Segment| {
+            segment.bytes() + spare >= limit || !segment.is_empty() && limits.is_old(segment.created_ns, now_ns)
+        };
+        if self.active.as_ref().is_some_and(is_done) {
             self.close_active()?;
         }
         if self.active.is_none() {
@@ -212,7 +281,9 @@ impl Store {
     }
 
     fn begin_segment(&mut self, now_ns: u64) -> io::Result<()> {
-        self.delete_oldest();
+        while let Some(surplus) = self.closed.pop_surplus(&self.limits) {
+            self.delete(&surplus);
+        }
         let first_sequence = self.next_sequence;
         let header = Header { first_sequence, base_bytes: self.base_bytes, created_ns: now_ns };
         // The number is used up even if this fails half-way: what is left of it is never written again.
@@ -225,26 +296,16 @@ impl Store {
             self.next_number = number;
             return Err(error);
         }
-        self.active = Some(Segment::new(number, index));
+        self.active = Some(Segment::new(number, index).at(now_ns, now_ns));
         Ok(())
     }
 
     fn close_active(&mut self) -> io::Result<()> {
         self.write_pending()?;
         if let Some(segment) = self.active.take() {
-            self.closed.push_back((segment.number, segment.bytes()));
+            self.closed.push(segment.closed());
         }
         Ok(())
-    }
-
-    /// Makes room for one more segment within `max_bytes`. The index goes first: readers then do not see the rest.
-    fn delete_oldest(&mut self) {
-        let mut total: u64 = self.closed.iter().map(|&(_, bytes)| bytes).sum();
-        while total + self.limits.segment_bytes > self.limits.max_bytes {
-            let Some((number, bytes)) = self.closed.pop_front() else { return };
-            repair::delete_segment(&self.dir, number);
-            total -= bytes;
-        }
     }
 
     /// Goes on in a new segment if somebody removed or truncated the files of this one.
@@ -261,41 +322,13 @@ impl Store {
         }
     }
 
-    fn discard(&mut self, stream: Stream, fifo: BorrowedFd<'_>, scratch: &mut [u8], error: &io::Error) -> Taken {
-        if self.gaps == [0; 2] {
-            tracing::warn!(dir = %self.dir.display(), %error, "log cannot be written; output is dropped and counted");
-        }
-        match pipe::read_some(fifo, scratch) {
-            Ok(bytes @ 1..) => {
-                self.gaps[stream.index()] += bytes as u64;
-                Taken::Dropped(bytes)
-            }
-            Ok(0) | Err(_) => Taken::Empty,
-        }
-    }
-
-    fn tell_gaps(&mut self) -> io::Result<()> {
-        self.room(clock::wall_time_ns())?;
-        // Told only once the disk takes records again, else they would pile up.
-        self.write_pending()?;
-        self.note_gaps();
-        Ok(())
-    }
-
-    fn note_gaps(&mut self) {
-        for stream in Stream::BOTH {
-            let bytes = std::mem::take(&mut self.gaps[stream.index()]);
-            if bytes > 0 {
-                self.note(Kind::Gap, stream, bytes);
-            }
-        }
-    }
-
     fn note(&mut self, kind: Kind, stream: Stream, offset: u64) {
         self.push(kind, stream, offset, 0, clock::wall_time_ns());
     }
 
-    fn push(&mut self, kind: Kind, stream: Stream, offset: u64, len: u32, time_ns: u64) {
+    fn push(&mut self, kind: Kind, stream: Stream, offset: u64, len: u64, time_ns: u64) {
+        // Chunks are far shorter; so many lines are lost at once only if nobody counts them.
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         let record =
             Record { kind, stream, flags: 0, life: self.life, len, offset, time_ns, sequence: self.next_sequence };
         self.next_sequence += 1;

@@ -14,7 +14,7 @@
 //! | where | keys |
 //! |---|---|
 //! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` `on_daemon_death` |
-//! | `logs` | `max_bytes` `segment_bytes` (`max_age` `compress`: not carried out yet) |
+//! | `logs`, also of a unit | `max_bytes` `segment_bytes` `max_segments` `max_age` `segment_age` `compress` |
 //! | a unit of any kind | `env` `env_file` `needs` `restart` `backoff` `intensity` `period` `unstable` `stable_after` `stop` `critical` `escalate` `port` `description` `limits` `nice` |
 //! | a service or task | `cmd` or `sh`, `dir` `ports` `umask` `user` `stdin` `tty` (`watch` `prepare`: not carried out yet) |
 //! | a service | `ready` `alive` |
@@ -35,6 +35,7 @@ mod env_file;
 mod environment;
 mod group;
 mod load;
+mod logs;
 mod membership;
 mod model;
 mod nearest;
@@ -58,7 +59,8 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticView, Diagnostics, S
 pub use discover::{Source, discover};
 pub use duration::{DURATION_MAX, QuantityError, format_duration, format_size, parse_duration, parse_size};
 pub use load::{FILE_BYTES_MAX, Loaded, load};
-pub use project::{LOGS_DEFAULT, UNITS_MAX};
+pub use logs::LOGS_DEFAULT;
+pub use project::UNITS_MAX;
 pub use show::{EffectiveValue, MASK};
 
 #[cfg(test)]

@@ -3,20 +3,17 @@
 use envctl_supervisors::{Name, NameError};
 
 use super::diagnostic::{Diagnostic, Findings, Severity};
-use super::duration::format_size;
+use super::logs::LOGS_DEFAULT;
 use super::model::Model;
 use super::origin::Place;
 use super::reader::Reader;
 use super::tree::{Entry, Table};
 use super::unit::{self, Table as UnitTable};
-use super::{environment, group, stop};
-use crate::spec::{Inherit, LogSpec};
+use super::{environment, group, logs, stop};
+use crate::spec::Inherit;
 
 /// Most units of one project: every check after this may be quadratic.
 pub const UNITS_MAX: usize = 1000;
-
-/// Log limits unless the file says otherwise.
-pub const LOGS_DEFAULT: LogSpec = LogSpec { max_bytes: 256 << 20, segment_bytes: 16 << 20 };
 
 /// What an empty file could hold.
 const BEGINNING: &str = "begin with
@@ -31,7 +28,7 @@ pub(super) fn read(findings: &mut Findings, tree: &Table) -> Model {
     let mut references = Vec::new();
     let env = environment::read(findings, &mut reader, &mut references);
     let inherit = environment::inherit(findings, &mut reader).unwrap_or(Inherit::All);
-    let logs = logs(findings, &mut reader);
+    let logs = LOGS_DEFAULT.with(&logs::read(findings, &mut reader));
     let end_with_daemon = stop::on_daemon_death(findings, &mut reader);
     let (drafts, groups, bad_names) = (Vec::new(), Vec::new(), Vec::new());
     let supervision = group::supervision(findings, &mut reader);
@@ -114,31 +111,4 @@ fn no_units(findings: &mut Findings) {
     let diagnostic = findings.push(Diagnostic::new("no-units", Severity::Error, "the project has no units"));
     diagnostic.at = at;
     diagnostic.hint(BEGINNING);
-}
-
-fn logs(findings: &mut Findings, reader: &mut Reader<'_>) -> LogSpec {
-    let mut logs = LOGS_DEFAULT;
-    let Some((keys, at)) = reader.table(findings, "logs") else {
-        return logs;
-    };
-    let mut inner = Reader::new("`logs`", keys);
-    logs.max_bytes = inner.size(findings, "max_bytes").unwrap_or(logs.max_bytes);
-    let segment_bytes = inner.size(findings, "segment_bytes");
-    inner.span(findings, "max_age");
-    inner.boolean(findings, "compress");
-    for key in ["max_age", "compress"] {
-        if let Some(at) = inner.key_at(key) {
-            findings.warning("unsupported", at, format!("{} is not supported yet and ignored", inner.path(key)));
-        }
-    }
-    inner.finish(findings);
-    logs.segment_bytes = segment_bytes.unwrap_or(logs.segment_bytes.min(logs.max_bytes));
-    if logs.segment_bytes == 0 || logs.segment_bytes > logs.max_bytes {
-        let hint = match logs.max_bytes {
-            0 => format!("write max_bytes = \"{}\"", format_size(LOGS_DEFAULT.max_bytes)),
-            max => format!("write segment_bytes = \"{}\"", format_size(max.min(LOGS_DEFAULT.segment_bytes))),
-        };
-        findings.error("out-of-range", at, "`segment_bytes` of `logs` must be from 1B to `max_bytes`").hint(hint);
-    }
-    logs
 }

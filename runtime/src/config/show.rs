@@ -8,7 +8,7 @@ use super::duration::{format_duration, format_size};
 use super::model::{Environment, UNNAMED_PORT};
 use super::origin::Files;
 use super::tree::{Entry, NAMED_TABLES, Node, Table, Value};
-use crate::spec::{Ask, Origin, ProbePort, ProjectSpec, UnitKind, UnitSpec};
+use crate::spec::{Ask, LogSpec, Origin, ProbePort, ProjectSpec, UnitKind, UnitSpec};
 use crate::words::{escalate_text, strategy_text};
 
 /// What is shown instead of a secret.
@@ -67,10 +67,9 @@ pub(super) fn effective(files: &Files, tree: &Table, spec: &ProjectSpec) -> Vec<
     show.or_default("inherit", tree.get("inherit"), || "true".to_owned());
     show.or_default("on_daemon_death", tree.get("on_daemon_death"), || literal("keep"));
     let logs = table_of(tree, "logs");
-    show.or_default("logs.max_bytes", logs.and_then(|logs| logs.get("max_bytes")), || size(spec.logs.max_bytes));
-    show.or_default("logs.segment_bytes", logs.and_then(|logs| logs.get("segment_bytes")), || {
-        size(spec.logs.segment_bytes)
-    });
+    for (key, value) in log_values(&spec.logs) {
+        show.or_default(&format!("logs.{key}"), logs.and_then(|logs| logs.get(key)), || value);
+    }
     let shown = ["name", "inherit", "on_daemon_death", "env", "logs", "supervision"];
     show.rest("", tree, |key| shown.contains(&key) || NAMED_TABLES.contains(&key));
     show.environment("env", &spec.env);
@@ -207,6 +206,19 @@ fn defaults(unit: &UnitSpec) -> Vec<(&'static str, String)> {
         }
         values.push(("ready.within", literal(&format_duration(probe.within))));
     }
+    values
+}
+
+/// Every limit of logs that is in effect, as TOML.
+fn log_values(logs: &LogSpec) -> Vec<(&'static str, String)> {
+    let mut values = vec![
+        ("max_bytes", size(logs.max_bytes)),
+        ("segment_bytes", size(logs.segment_bytes)),
+        ("max_segments", logs.max_segments.to_string()),
+        ("compress", logs.compress.to_string()),
+    ];
+    let ages = [("max_age", logs.max_age), ("segment_age", logs.segment_age)];
+    values.extend(ages.into_iter().filter_map(|(key, age)| Some((key, literal(&format_duration(age?))))));
     values
 }
 

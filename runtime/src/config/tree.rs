@@ -123,7 +123,7 @@ fn merges_by_key(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path[..] {
         ["env" | "logs" | "supervision"] => true,
-        [kind] | [kind, _] | [kind, _, "env" | "ports"] => NAMED_TABLES.contains(&kind),
+        [kind] | [kind, _] | [kind, _, "env" | "logs" | "ports"] => NAMED_TABLES.contains(&kind),
         _ => false,
     }
 }

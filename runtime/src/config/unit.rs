@@ -13,7 +13,7 @@ use super::project::name;
 use super::reader::{Reader, table};
 use super::stop::StopReader;
 use super::tree::{Entry, Node, Value};
-use super::{confine, environment, needs, program, supervise, terminal};
+use super::{confine, environment, logs, needs, program, supervise, terminal};
 use crate::spec::{PortWish, Preset, ProbeSpec, RequirementSpec, UnitKind, UnitSpec};
 
 /// Keys of the design that are accepted and not carried out in this build.
@@ -91,6 +91,7 @@ impl UnitReader<'_> {
         let needs = needs::read(self.findings, &mut self.reader);
         self.reader.text(self.findings, "description");
         self.unit_inherit();
+        let logs = logs::read(self.findings, &mut self.reader);
         let mut confines = confine::shared(self.findings, &mut self.reader);
         if of != Table::Requirements {
             confine::own(self.findings, &mut self.reader, &mut confines);
@@ -109,7 +110,7 @@ impl UnitReader<'_> {
         };
         let at = self.findings.files.position(self.at);
         let shell = if of == Table::Requirements { None } else { self.shell() };
-        let spec = UnitSpec { child, kind: kind?, env, ports, ready, alive, stop, confines, at };
+        let spec = UnitSpec { child, kind: kind?, env, ports, ready, alive, stop, confines, logs, at };
         Some(Draft {
             spec,
             at: self.at.clone(),

@@ -110,7 +110,7 @@ pub struct UnitView {
     /// Whether it is up but less than whole.
     #[serde(default)]
     pub degraded: bool,
-    /// What is less than asked for, one line each: limits that this machine cannot hold.
+    /// What is less than asked for, one line each: limits that this machine cannot hold, output that its disk does not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -23,6 +23,7 @@ fn unit(id: &str, needs: &[&str]) -> (Name, UnitSpec) {
         alive: None,
         stop: vec![],
         confines: crate::spec::Confines::default(),
+        logs: crate::spec::LogWish::default(),
         at: Position { file: "envctl.toml".into(), line: 3, column: 1 },
     };
     (name(id), spec)
@@ -36,7 +37,7 @@ fn project(units: Vec<(Name, UnitSpec)>) -> ProjectSpec {
         units: units.into_iter().collect(),
         groups: Vec::new(),
         flags: Flags::default(),
-        logs: LogSpec { max_bytes: 1, segment_bytes: 1 },
+        logs: LogSpec::DEFAULT,
         env: IndexMap::new(),
         inherit: Inherit::All,
         end_with_daemon: false,

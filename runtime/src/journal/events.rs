@@ -110,7 +110,7 @@ details! {
     ERRNO = "errno", Public, "error number of the system";
     COUNT = "count", Public, "how many";
     BYTES = "bytes", Public, "how many bytes";
-    STREAM = "stream", Public, "out or err";
+    LINES = "lines", Public, "how many lines";
     PROBE = "probe", Public, "ready or alive";
     FAILURES = "failures", Public, "consecutive failures";
     ANSWER = "answer", Secret, "what the probe was told, cut short";
@@ -169,7 +169,9 @@ events! {
     OperatorAsked = "operator.asked", "Somebody asked for something by hand.", [VERB, UNITS, SIGNAL];
     ConfigChanged = "config.changed", "The configuration was read again and differs.", [PATHS, UNITS];
     ConfigRejected = "config.rejected", "A changed configuration is not valid; the old one stays.", [PATH, ERROR];
-    LogGap = "log.gap", "Output was lost.", [STREAM, BYTES, ERRNO];
+    LogRefused = "log.refused", "The disk does not take what the unit writes: it is full, or broken.", [PATH, ERROR];
+    LogGap = "log.gap", "The log is written again, and output was lost meanwhile.", [PATH, BYTES, LINES, COUNT];
+    LogResumed = "log.resumed", "The log is written again; no output was lost.", [PATH, BYTES, LINES, COUNT];
     DaemonStarted = "daemon.started", "The session's daemon began.", [PID, BUILD];
     DaemonStopped = "daemon.stopped", "The session's daemon ended in order.", [PID];
     DaemonDied = "daemon.died", "The daemon before this one ended without a word.", [PID];
@@ -202,6 +204,7 @@ impl EventKind {
                 | Self::ProjectFailed
                 | Self::PortRefused
                 | Self::ConfigRejected
+                | Self::LogRefused
                 | Self::LogGap
                 | Self::HeartLost
                 | Self::ActorFailed

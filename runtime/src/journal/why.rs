@@ -82,7 +82,9 @@ impl Teller<'_> {
         self.lines.extend(waiting.cloned());
         self.lines.extend(unit.hint.as_ref().filter(|_| waiting.is_some()).map(|hint| format!("hint: {hint}")));
         self.lines.extend(unit.warnings.iter().cloned());
-        let told = self.last(&unit.name, &[Kind::UnitUnheld], usize::MAX).filter(|_| !unit.warnings.is_empty());
+        let told = self
+            .last(&unit.name, &[Kind::UnitUnheld, Kind::LogRefused], usize::MAX)
+            .filter(|_| !unit.warnings.is_empty());
         self.chain.extend(told);
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use envctl_actors::log_stream::{Arguments, Limits, LogStream, LogStreamActor, PumpHandle};
+use envctl_actors::log_stream::{Arguments, LogStream, LogStreamActor, PumpHandle};
 use envctl_actors::process::Processes;
 use envctl_actors::process::identity::Identity;
 use envctl_actors::process::life::sweep;
@@ -339,7 +339,6 @@ impl Project {
             message: format!("failed to make the directories of the run: {error}"),
             hint: Some("`envctl show-state` prints the paths; check their permissions".to_owned()),
         })?;
-        let limits = Limits { segment_bytes: self.spec.logs.segment_bytes, max_bytes: self.spec.logs.max_bytes };
         let (pump, places) = (self.session.pump.clone(), self.places.clone());
         let supervisor = self.myself.get_cell();
         let open = |(name, unit): (&Name, &Unit)| {
@@ -347,7 +346,7 @@ impl Project {
                 fifo_out: unit.out.clone(),
                 fifo_err: unit.err.clone(),
                 dir: places.logs(name),
-                limits,
+                limits: self.log_limits(name),
                 run: number,
                 pump: pump.clone(),
             };
@@ -365,7 +364,7 @@ impl Project {
                 hint: Some("`envctl show-state` prints the paths; `df` and their permissions tell the rest".to_owned()),
             });
             match opened {
-                Ok((actor, _)) => self.units[&name].log = Some(LogStream::new(actor)),
+                Ok((actor, _)) => self.keep_log(&name, LogStream::new(actor)),
                 Err(refusal) => refused = Some(refusal),
             }
         }

@@ -103,6 +103,8 @@ pub enum ProjectMessage {
     Terminal(String, Answer<Terminal>),
     /// Word that a unit's log has grown.
     Logs(Vec<String>, Answer<Vec<watch::Receiver<envctl_actors::log_stream::Length>>>),
+    /// The disk refuses what a unit writes, or takes it again.
+    LogHealth(Name, envctl_actors::log_stream::Health),
     /// Take a run over from a daemon that died.
     Recover(Box<Memory>, RpcReplyPort<()>),
     /// Write down anew what the next daemon must know: the runtime directory was wiped.
@@ -173,6 +175,7 @@ impl Actor for ProjectActor {
             ProjectMessage::IsActive(reply) => drop(reply.send(project.is_active())),
             ProjectMessage::Terminal(unit, reply) => drop(reply.send(project.terminal(&unit))),
             ProjectMessage::Logs(units, reply) => project.logs(&units, reply),
+            ProjectMessage::LogHealth(id, health) => project.log_health(&id, &health),
             ProjectMessage::Recover(memory, reply) => {
                 project.recover(*memory).await;
                 let _ = reply.send(());

@@ -40,6 +40,8 @@ pub struct Unit {
     pub escaped: Vec<u32>,
     /// Limits of its present life that are not in force, one line each.
     pub warnings: Vec<String>,
+    /// Why its output is not kept just now, if so.
+    pub log_trouble: Option<String>,
     /// Whether the kernel has killed its present life because its memory limit was reached.
     pub oom: bool,
     /// Whether its life was taken over from a daemon that died.
@@ -69,6 +71,7 @@ impl Unit {
             hint: None,
             escaped: Vec::new(),
             warnings: Vec::new(),
+            log_trouble: None,
             oom: false,
             adopted: false,
             lost: false,

@@ -64,7 +64,7 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         uptime_ms: None,
         adopted: unit.adopted,
         escaped: unit.escaped.clone(),
-        warnings: unit.warnings.clone(),
+        warnings: unit.warnings.iter().chain(&unit.log_trouble).cloned().collect(),
         degraded: false,
     }
 }

@@ -3,6 +3,7 @@
 //! Outside tokio, because file writes may block: here, and nowhere else. Reached over a bounded queue and an eventfd; what it
 //! has to say it says by a watch per stream ([`Length`]) and by the replies of [`PumpHandle::drain`]. Never looks at a byte.
 
+mod flow;
 mod thread;
 
 use std::collections::HashMap;
@@ -11,14 +12,17 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use super::LogError;
+use super::health::Health;
 use super::layout::Life;
 use super::store::Store;
 use crate::process::sys::pipe::EventFd;
-use thread::Worker;
+use flow::Tell;
+use thread::{QUIET, Worker};
 
 /// Commands that may wait. They come with starts, exits and ends of units, a handful each; only a stalled disk lets them pile up.
 const COMMANDS_MAX: usize = 4096;
@@ -41,6 +45,8 @@ pub struct Sources {
 pub struct Length {
     /// Index records so far, deleted ones included.
     pub index_records: u64,
+    /// Bytes on disk, index and closed segments included.
+    pub bytes: u64,
 }
 
 /// Everything that was in both FIFOs is stored (or counted as dropped).
@@ -68,16 +74,24 @@ struct Inner {
     /// `None` only while being dropped: the thread must see the queue's end before the wakeup.
     commands: Option<SyncSender<Command>>,
     waker: Arc<EventFd>,
-    lengths: Mutex<HashMap<LogStreamId, watch::Receiver<Length>>>,
+    lengths: Mutex<HashMap<LogStreamId, Watches>>,
     last_id: AtomicU64,
+}
+
+/// What is told of a stream.
+#[derive(Debug, Clone)]
+struct Watches {
+    length: watch::Receiver<Length>,
+    health: watch::Receiver<Health>,
 }
 
 /// What the thread is told.
 #[derive(Debug)]
 enum Command {
-    Add { stream: LogStreamId, sources: Sources, store: Box<Store>, length: watch::Sender<Length> },
+    Add { stream: LogStreamId, sources: Sources, store: Box<Store>, tell: Tell },
     Life { stream: LogStreamId, life: Life, done: oneshot::Sender<()> },
     Drain { stream: LogStreamId, done: oneshot::Sender<Drained> },
+    Clear { stream: LogStreamId, done: oneshot::Sender<io::Result<u64>> },
     Remove { stream: LogStreamId, done: oneshot::Sender<()> },
     Halt { done: oneshot::Sender<()> },
     Stop,
@@ -88,9 +102,14 @@ enum Command {
 impl Pump {
     /// Starts the thread.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(QUIET)
+    }
+
+    /// As [`Pump::start`]; a stream that was not seen full for so long is quiet.
+    pub(super) fn start_with(quiet: Duration) -> io::Result<Self> {
         let waker = Arc::new(EventFd::new()?);
         let (sender, commands) = sync_channel(COMMANDS_MAX);
-        let worker = Worker::new(commands, Arc::clone(&waker))?;
+        let worker = Worker::new(commands, Arc::clone(&waker), quiet)?;
         let thread = std::thread::Builder::new().name("log-pump".to_owned()).spawn(|| worker.run())?;
         let lengths = Mutex::new(HashMap::new());
         let inner = Inner { commands: Some(sender), waker, lengths, last_id: AtomicU64::new(0) };
@@ -125,9 +144,10 @@ impl PumpHandle {
 
     /// Starts moving a unit's output.
     pub fn add(&self, stream: LogStreamId, sources: Sources, store: Store) -> Result<(), LogError> {
-        let (length, receiver) = watch::channel(Length { index_records: store.records() });
-        self.tell(Command::Add { stream, sources, store: Box::new(store), length })?;
-        self.lengths().insert(stream, receiver);
+        let (length, length_receiver) = watch::channel(Length::of(&store));
+        let (health, health_receiver) = watch::channel(Health::default());
+        self.tell(Command::Add { stream, sources, store: Box::new(store), tell: Tell { length, health } })?;
+        self.lengths().insert(stream, Watches { length: length_receiver, health: health_receiver });
         Ok(())
     }
 
@@ -168,7 +188,19 @@ impl PumpHandle {
 
     /// Tells whenever the log has grown; `None`: no such stream.
     pub fn length(&self, stream: LogStreamId) -> Option<watch::Receiver<Length>> {
-        self.lengths().get(&stream).cloned()
+        self.lengths().get(&stream).map(|watches| watches.length.clone())
+    }
+
+    /// Tells when the disk begins to refuse what the unit writes, and when it takes it again; `None`: no such stream.
+    pub fn health(&self, stream: LogStreamId) -> Option<watch::Receiver<Health>> {
+        self.lengths().get(&stream).map(|watches| watches.health.clone())
+    }
+
+    /// Deletes all that is stored of a stream, which goes on; answers with the bytes that the disk got back.
+    pub fn clear(&self, stream: LogStreamId) -> Result<oneshot::Receiver<io::Result<u64>>, LogError> {
+        let (done, receiver) = oneshot::channel();
+        self.tell(Command::Clear { stream, done })?;
+        Ok(receiver)
     }
 
     fn tell(&self, command: Command) -> Result<(), LogError> {
@@ -181,8 +213,16 @@ impl PumpHandle {
         Ok(())
     }
 
-    fn lengths(&self) -> MutexGuard<'_, HashMap<LogStreamId, watch::Receiver<Length>>> {
+    fn lengths(&self) -> MutexGuard<'_, HashMap<LogStreamId, Watches>> {
         self.inner.lengths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Length ===
+
+impl Length {
+    fn of(store: &Store) -> Self {
+        Self { index_records: store.records(), bytes: store.bytes() }
     }
 }
 

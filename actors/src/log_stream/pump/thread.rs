@@ -4,36 +4,37 @@
 //! wait ──▶ commands ──▶ each ready FIFO: up to SPLICES_MAX chunks ──▶ index records ──▶ length, drains ──▶ wait
 //! ```
 //!
-//! Epoll is level-triggered and goes round, so what is left over comes again and nobody starves.
+//! Epoll is level-triggered and goes round, so what is left over comes again and nobody starves. What is due by time (gaps to be told,
+//! large pipes to be given back, segments to be compressed or deleted) is looked after in [`Worker::tend`], at most once a second and
+//! only while there is any.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::{Command, Drained, Length, LogStreamId, Sources};
+use super::flow::{Flow, PIPE_FULL_BYTES};
+use super::{Command, LogStreamId};
 use crate::log_stream::clock;
-use crate::log_stream::layout::{Life, Stream};
-use crate::log_stream::store::{CHUNK_MAX_BYTES, Store, Taken};
-use crate::process::sys::pipe::{self, Epoll, EventFd, Events, Trigger};
+use crate::log_stream::layout::Stream;
+use crate::log_stream::press::{Outcome, Press};
+use crate::process::sys::pipe::{Epoll, EventFd, Events, Trigger};
 
 /// Chunks taken out of one FIFO before the next one has its turn: 1 MiB of an enlarged pipe.
 const SPLICES_MAX: usize = 4;
 /// Events of one round.
 const EVENTS_MAX: usize = 128;
-/// A pipe as the kernel makes it, and as it becomes while its unit writes faster than we read.
-const PIPE_BYTES: usize = 64 << 10;
-const PIPE_BUSY_BYTES: usize = 256 << 10;
-/// A chunk this long was a full pipe: writes that do not fit the rest of a page leave it unused, so pipes are full below their size.
-const PIPE_FULL_BYTES: usize = PIPE_BYTES / 2;
-/// A stream quiet this long gets the small pipe again.
-const PIPE_QUIET_NS: u64 = 10_000_000_000;
-/// How often the thread wakes while something is owed to the disk or a pipe is large.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// A stream whose pipe was not seen full for so long gets the small pipe again, and its closed segments are compressed.
+pub(super) const QUIET: Duration = Duration::from_secs(10);
+/// How often the thread looks after what is owed to the disk.
+pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How long a segment that could not be compressed (a full disk) is left alone.
+const PRESS_RETRY: Duration = Duration::from_secs(600);
 /// Rounds that bring little follow each other this often before the thread takes a breath: one chunk of many lines costs what one of
 /// a single line does.
 const SMALL_ROUNDS_MAX: u32 = 16;
@@ -51,32 +52,21 @@ pub(super) struct Worker {
     epoll: Epoll,
     streams: HashMap<LogStreamId, Flow>,
     scratch: Vec<u8>,
-}
-
-/// One unit's output.
-struct Flow {
-    sources: Sources,
-    store: Box<Store>,
-    length: watch::Sender<Length>,
-    drains: Vec<Drain>,
-    busy: [bool; 2],
-    active_ns: u64,
-}
-
-/// A drain under way.
-struct Drain {
-    /// Bytes of each FIFO that are still to come: what was in it when it was asked.
-    left: [usize; 2],
-    done: oneshot::Sender<Drained>,
+    quiet: Duration,
+    /// When [`Worker::tend`] has something to do.
+    wake: Option<Instant>,
+    /// Begun with the first segment that is to be compressed.
+    press: Option<Press>,
 }
 
 // === impl Worker ===
 
 impl Worker {
-    pub(super) fn new(commands: Receiver<Command>, waker: Arc<EventFd>) -> io::Result<Self> {
+    pub(super) fn new(commands: Receiver<Command>, waker: Arc<EventFd>, quiet: Duration) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(waker.as_fd(), WAKER_TOKEN, Trigger::Level)?;
-        Ok(Self { commands, waker, epoll, streams: HashMap::new(), scratch: vec![0; SCRATCH_BYTES] })
+        let (streams, scratch) = (HashMap::new(), vec![0; SCRATCH_BYTES]);
+        Ok(Self { commands, waker, epoll, streams, scratch, quiet, wake: None, press: None })
     }
 
     pub(super) fn run(mut self) {
@@ -86,6 +76,10 @@ impl Worker {
             if let Err(error) = self.epoll.wait(&mut events, self.timeout()) {
                 tracing::error!(%error, "the log pump cannot wait for output and ends");
                 break;
+            }
+            // Not asked for in vain: at full speed that would be a system call for each few chunks.
+            if events.tokens().any(|token| token == WAKER_TOKEN) {
+                self.waker.clear();
             }
             if !self.obey() {
                 break;
@@ -104,12 +98,11 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        self.streams.values().any(Flow::wants_care).then_some(RETRY_EVERY)
+        self.wake.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Carries out what waits in the queue. `false`: the end.
     fn obey(&mut self) -> bool {
-        self.waker.clear();
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
@@ -126,9 +119,10 @@ impl Worker {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Stop | Command::Halt { .. } => {}
-            Command::Add { stream, sources, store, length } => {
-                let flow = Flow { sources, store, length, drains: Vec::new(), busy: [false; 2], active_ns: 0 };
-                self.add(stream, flow);
+            Command::Add { stream, sources, store, tell } => {
+                let now = Instant::now();
+                self.add(stream, Flow::new(sources, store, tell, now));
+                self.wake = Some(now);
             }
             Command::Life { stream, life, done } => {
                 if let Some(flow) = self.streams.get_mut(&stream) {
@@ -139,11 +133,20 @@ impl Worker {
             }
             Command::Drain { stream, done } => {
                 if let Some(flow) = self.streams.get_mut(&stream) {
-                    flow.drains.push(Drain { left: flow.waiting(), done });
+                    flow.drain(done);
+                }
+            }
+            Command::Clear { stream, done } => {
+                if let Some(flow) = self.streams.get_mut(&stream) {
+                    // Nobody need wait for it.
+                    let _ = done.send(flow.store.clear());
                     flow.settle();
                 }
             }
             Command::Remove { stream, done } => {
+                if let Some(press) = &self.press {
+                    press.cancel(stream);
+                }
                 if let Some(flow) = self.streams.remove(&stream) {
                     flow.close(&mut self.scratch);
                 }
@@ -185,21 +188,81 @@ impl Worker {
         for token in events.tokens().filter(|&token| token != WAKER_TOKEN) {
             let (stream, which) = of_token(token);
             let Some(flow) = self.streams.get_mut(&stream) else { continue };
-            moved += flow.pump(which, SPLICES_MAX, &mut self.scratch);
+            let bytes = flow.pump(which, SPLICES_MAX, &mut self.scratch);
             flow.settle();
+            moved += bytes;
+            if let Some(press) = self.press.as_ref().filter(|_| bytes >= PIPE_FULL_BYTES) {
+                press.cancel(stream);
+            }
+            if flow.wants_care() {
+                let soon = Instant::now() + RETRY_EVERY;
+                self.wake = earlier(self.wake, Some(soon));
+            }
         }
         moved
     }
 
-    /// What is due without an event: gaps to be told, pipes to shrink.
+    /// What is due without an event.
     fn tend(&mut self) {
-        for flow in self.streams.values_mut().filter(|flow| flow.wants_care()) {
-            flow.shrink(clock::wall_time_ns());
-            if flow.store.is_owing() {
+        self.note_pressed();
+        let now = Instant::now();
+        if self.wake.is_none_or(|at| now < at) {
+            return;
+        }
+        let wall_ns = clock::wall_time_ns();
+        self.wake = None;
+        for flow in self.streams.values_mut() {
+            self.wake = earlier(self.wake, flow.care(now, wall_ns, self.quiet));
+        }
+        self.press_next(now);
+    }
+
+    fn note_pressed(&mut self) {
+        let Some(Outcome { stream, number, result }) = self.press.as_mut().and_then(Press::outcome) else { return };
+        let now = Instant::now();
+        self.wake = Some(now);
+        let Some(flow) = self.streams.get_mut(&stream) else { return };
+        match result {
+            Ok(bytes) => {
+                flow.store.note_packed(number, Some(bytes));
                 flow.settle();
+            }
+            Err(error) => {
+                tracing::info!(store = ?flow.store, number, %error, "segment is not compressed now");
+                let left_off = flow.is_busy(now, self.quiet);
+                flow.unpressed_until = now + if left_off { self.quiet } else { PRESS_RETRY };
             }
         }
     }
+
+    /// Gives the press the next segment of a quiet stream.
+    fn press_next(&mut self, now: Instant) {
+        if self.press.as_ref().is_some_and(|press| !press.is_idle()) {
+            return;
+        }
+        let mut quiet = self.streams.iter().filter(|(_, flow)| flow.may_press(now, self.quiet));
+        let Some((&stream, store, number)) =
+            quiet.find_map(|(id, flow)| Some((id, &flow.store, flow.store.unpacked()?)))
+        else {
+            return;
+        };
+        if self.press.is_none() {
+            match Press::start(Arc::clone(&self.waker)) {
+                Ok(press) => self.press = Some(press),
+                Err(error) => {
+                    return tracing::warn!(%error, "logs are not compressed: the thread for it cannot be made");
+                }
+            }
+        }
+        if let Some(press) = &mut self.press {
+            press.begin(stream, store.dir(), number);
+        }
+    }
+}
+
+/// The earlier of two times that may not come.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 fn token(stream: LogStreamId, which: Stream) -> u64 {
@@ -208,108 +271,4 @@ fn token(stream: LogStreamId, which: Stream) -> u64 {
 
 fn of_token(token: u64) -> (LogStreamId, Stream) {
     (LogStreamId(token >> 1), if token & 1 == 0 { Stream::Out } else { Stream::Err })
-}
-
-// === impl Flow ===
-
-impl Flow {
-    fn source(&self, which: Stream) -> BorrowedFd<'_> {
-        match which {
-            Stream::Out => self.sources.out.as_fd(),
-            Stream::Err => self.sources.err.as_fd(),
-        }
-    }
-
-    fn wants_care(&self) -> bool {
-        self.store.is_owing() || self.busy != [false; 2]
-    }
-
-    /// Bytes in the FIFOs now.
-    fn waiting(&self) -> [usize; 2] {
-        Stream::BOTH.map(|which| pipe::available(self.source(which)).unwrap_or(0))
-    }
-
-    /// Takes up to `chunks` chunks. Returns the bytes taken.
-    fn pump(&mut self, which: Stream, chunks: usize, scratch: &mut [u8]) -> usize {
-        let mut total = 0;
-        for _ in 0..chunks {
-            let fifo = match which {
-                Stream::Out => self.sources.out.as_fd(),
-                Stream::Err => self.sources.err.as_fd(),
-            };
-            let (Taken::Stored(bytes) | Taken::Dropped(bytes)) = self.store.take(which, fifo, scratch) else { break };
-            total += bytes;
-            for drain in &mut self.drains {
-                drain.left[which.index()] = drain.left[which.index()].saturating_sub(bytes);
-            }
-            if bytes >= PIPE_FULL_BYTES {
-                self.enlarge(which);
-            } else {
-                // The FIFO was all but empty: asking again costs more than another wakeup.
-                break;
-            }
-        }
-        total
-    }
-
-    fn enlarge(&mut self, which: Stream) {
-        self.active_ns = clock::wall_time_ns();
-        if !std::mem::replace(&mut self.busy[which.index()], true) {
-            // Past the user's limit the kernel refuses: the pipe then stays small, which is slower and nothing else.
-            drop(pipe::set_pipe_size(self.source(which), PIPE_BUSY_BYTES));
-        }
-    }
-
-    fn shrink(&mut self, now_ns: u64) {
-        if now_ns.abs_diff(self.active_ns) < PIPE_QUIET_NS {
-            return;
-        }
-        for which in Stream::BOTH {
-            if std::mem::replace(&mut self.busy[which.index()], false) {
-                // Refused if more than that is in it; then it stays large until it is busy and quiet again.
-                drop(pipe::set_pipe_size(self.source(which), PIPE_BYTES));
-            }
-        }
-    }
-
-    /// Writes the index, tells the length, answers drains.
-    fn settle(&mut self) {
-        let drained = self.drains.iter().any(|drain| drain.left == [0; 2]);
-        if drained {
-            self.store.end_life();
-        }
-        self.store.flush();
-        let length = Length { index_records: self.store.records() };
-        self.length.send_if_modified(|told| std::mem::replace(told, length) != length);
-        if drained {
-            for drain in self.drains.extract_if(.., |drain| drain.left == [0; 2]) {
-                // Whoever asked may have run out of patience.
-                let _ = drain.done.send(Drained { length });
-            }
-        }
-    }
-
-    /// What is in the FIFOs was written before the new life.
-    fn begin(&mut self, life: Life, scratch: &mut [u8]) {
-        self.empty(scratch);
-        self.store.set_life(life);
-    }
-
-    /// Takes what is there now, however much an orphan adds.
-    fn empty(&mut self, scratch: &mut [u8]) {
-        for (which, mut left) in Stream::BOTH.into_iter().zip(self.waiting()) {
-            while left > 0 {
-                let taken = self.pump(which, 1, scratch);
-                if taken == 0 {
-                    break;
-                }
-                left = left.saturating_sub(taken.min(CHUNK_MAX_BYTES));
-            }
-        }
-        self.settle();
-    }
-
-    fn close(mut self, scratch: &mut [u8]) {
-        self.empty(scratch);
-    }
 }

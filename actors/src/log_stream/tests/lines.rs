@@ -5,7 +5,7 @@ use regex::bytes::Regex;
 use super::*;
 use crate::log_stream::{LINE_MAX_BYTES, Position, ReadyMatcher};
 
-const SMALL: Limits = Limits { segment_bytes: 8 << 10, max_bytes: 1 << 30 };
+const SMALL: Limits = limits(8 << 10, 1 << 30);
 
 #[test]
 fn lines_are_put_together_over_chunks_and_keep_their_stream_and_time() {

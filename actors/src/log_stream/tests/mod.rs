@@ -1,9 +1,12 @@
 //! The specification of log streams, in sentences. Real FIFOs, real files; no test waits for time to pass.
 
 mod actor;
+mod crash;
 mod lines;
+mod press;
 mod pump;
 mod repair;
+mod retention;
 mod store;
 
 use std::fs::{File, OpenOptions};
@@ -18,7 +21,12 @@ use super::{Entry, Life, Limits, Line, LogStreamId, Pump, PumpHandle, Query, Rea
 use crate::process::sys::pipe;
 
 /// Far more than any test writes.
-const ROOMY: Limits = Limits { segment_bytes: 1 << 30, max_bytes: 4 << 30 };
+const ROOMY: Limits = limits(1 << 30, 4 << 30);
+
+/// Limits of size alone.
+const fn limits(segment_bytes: u64, max_bytes: u64) -> Limits {
+    Limits { segment_bytes, max_bytes, max_segments: 100_000, max_age: None, segment_age: None, compress: false }
+}
 
 /// A FIFO in `dir`: our end, as the pump has it, and the unit's.
 fn fifo(dir: &Path, name: &str) -> (OwnedFd, File) {

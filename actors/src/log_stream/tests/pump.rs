@@ -11,8 +11,8 @@ use crate::log_stream::{LINE_MAX_BYTES, Position};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
-fn random_bytes_on_both_streams_arrive_exactly() {
-    let pumped = Pumped::new(Limits { segment_bytes: 3 << 20, max_bytes: 1 << 30 });
+fn e02_random_bytes_on_both_streams_arrive_exactly() {
+    let pumped = Pumped::new(limits(3 << 20, 1 << 30));
     pumped.begin(1);
     let (out, err) = (random_bytes(1, 20 << 20), random_bytes(2, 5 << 20));
     thread::scope(|scope| {
@@ -27,7 +27,7 @@ fn random_bytes_on_both_streams_arrive_exactly() {
 }
 
 #[test]
-fn a_line_that_never_ends_is_read_in_bounded_pieces() {
+fn e01_a_line_that_never_ends_is_read_in_bounded_pieces() {
     const BYTES: usize = 64 << 20;
     let pumped = Pumped::new(ROOMY);
     thread::scope(|scope| {
@@ -50,7 +50,7 @@ fn a_line_that_never_ends_is_read_in_bounded_pieces() {
 }
 
 #[test]
-fn the_last_words_before_an_exit_are_there_after_the_drain() {
+fn e10_the_last_words_before_an_exit_are_there_after_the_drain() {
     let pumped = Pumped::new(ROOMY);
     for incarnation in 1..=200 {
         pumped.begin(incarnation);
@@ -72,7 +72,7 @@ fn the_last_words_before_an_exit_are_there_after_the_drain() {
 
 #[test]
 fn an_orphan_that_writes_on_does_not_hold_up_a_drain() {
-    let pumped = Pumped::new(Limits { segment_bytes: 1 << 20, max_bytes: 4 << 20 });
+    let pumped = Pumped::new(limits(1 << 20, 4 << 20));
     pumped.begin(1);
     let stop = std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {
@@ -91,9 +91,9 @@ fn an_orphan_that_writes_on_does_not_hold_up_a_drain() {
 }
 
 #[test]
-fn ten_followers_see_every_line_once_and_in_order_over_rotations() {
+fn e06_ten_followers_see_every_line_once_and_in_order_over_rotations() {
     const LINES: usize = 50_000;
-    let pumped = Pumped::new(Limits { segment_bytes: 64 << 10, max_bytes: 1 << 30 });
+    let pumped = Pumped::new(limits(64 << 10, 1 << 30));
     thread::scope(|scope| {
         for _ in 0..10 {
             let length = pumped.handle.length(pumped.id).unwrap();
@@ -129,7 +129,7 @@ fn follow_numbers(log: &Path, mut length: tokio::sync::watch::Receiver<crate::lo
 #[test]
 fn a_reader_beside_the_pump_sees_whole_lines_in_order() {
     const LINES: usize = 30_000;
-    let pumped = Pumped::new(Limits { segment_bytes: 256 << 10, max_bytes: 1 << 30 });
+    let pumped = Pumped::new(limits(256 << 10, 1 << 30));
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for n in 0..LINES {
@@ -153,7 +153,7 @@ fn a_reader_beside_the_pump_sees_whole_lines_in_order() {
 
 #[test]
 fn a_flood_does_not_starve_another_unit() {
-    let pumped = Pumped::new(Limits { segment_bytes: 1 << 20, max_bytes: 4 << 20 });
+    let pumped = Pumped::new(limits(1 << 20, 4 << 20));
     let quiet = pumped.handle.new_id();
     let dir = tempfile::tempdir().unwrap();
     let ((out, theirs), (err, _err)) = (fifo(dir.path(), "out"), fifo(dir.path(), "err"));

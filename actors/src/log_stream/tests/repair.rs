@@ -117,7 +117,7 @@ fn an_index_of_another_version_is_left_alone() {
 
 #[test]
 fn a_deletion_half_done_is_finished() {
-    let mut written = Written::new(Limits { segment_bytes: 4 << 10, max_bytes: 1 << 20 });
+    let mut written = Written::new(limits(4 << 10, 1 << 20));
     for n in 0..200 {
         written.write(Stream::Out, format!("{n} {}\n", "x".repeat(50)).as_bytes());
     }

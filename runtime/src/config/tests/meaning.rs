@@ -8,7 +8,7 @@ use envctl_supervisors::spec::{
 };
 
 use super::{Project, codes, effective, good, group};
-use crate::spec::{Ask, Inherit, Preset, ProbePort, Run, StopAsk, StopStep, UnitKind, UnitSpec};
+use crate::spec::{Ask, Inherit, LogSpec, Preset, ProbePort, Run, StopAsk, StopStep, UnitKind, UnitSpec};
 
 /// The example of the guide.
 pub(super) const SHOP: &str = r#"
@@ -157,8 +157,39 @@ fn a_probe_asks_the_port_it_names_and_its_own_base_is_its_lease() {
 
 #[test]
 fn what_is_not_carried_out_yet_is_told() {
-    let text = "[services.a]\ncmd = [\"a\"]\nwatch = [\"*.py\"]\nprepare = { sh = \"x\" }\n[logs]\nmax_age = \"7d\"\n";
-    assert_eq!(codes(text), ["unsupported"; 3]);
+    let text = "[services.a]\ncmd = [\"a\"]\nwatch = [\"*.py\"]\nprepare = { sh = \"x\" }\n";
+    assert_eq!(codes(text), ["unsupported"; 2]);
+}
+
+#[test]
+fn a_unit_keeps_what_it_says_and_else_what_the_project_says() {
+    let text = r#"
+[logs]
+max_bytes = "64MiB"
+max_age = "7d"
+[services.a]
+cmd = ["a"]
+[services.b]
+cmd = ["b"]
+logs = { max_bytes = "8MiB", max_segments = 4, segment_age = "1h", compress = false }
+[requirements.redis]
+logs.max_bytes = "1MiB"
+"#;
+    let spec = good(text).spec;
+    let of = |unit: &str| spec.logs.with(&spec.units[unit].logs);
+    let day = Duration::from_secs(24 * 3600);
+    let project = LogSpec { max_bytes: 64 << 20, segment_bytes: 16 << 20, max_age: Some(7 * day), ..LogSpec::DEFAULT };
+    assert_eq!((of("a"), of("a").segment_age), (project.clone(), None));
+    let own = LogSpec {
+        max_bytes: 8 << 20,
+        segment_bytes: 8 << 20,
+        max_segments: 4,
+        segment_age: Some(day / 24),
+        compress: false,
+        ..project
+    };
+    assert_eq!(of("b"), own);
+    assert_eq!((of("redis").max_bytes, of("redis").segment_bytes), (1 << 20, 1 << 20));
 }
 
 #[test]
