@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attach, config, daemon, down, endpoints, env, errors, events, explain, health, kill, list_commands, list_targets,
-    logs, operate, projects, ps, reference, show_state, trust, up, version, wait, why,
+    attach, config, daemon, down, endpoints, env, errors, events, exec, explain, health, kill, list_commands,
+    list_targets, logs, operate, projects, ps, reference, show_state, trust, up, version, wait, why,
 };
 use crate::exit;
 use crate::output::ColorChoice;
@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Wait(wait::Args),
     Endpoints(endpoints::Args),
     Env(env::Args),
+    Exec(exec::Args),
     #[command(visible_alias = "explain-startup")]
     Explain(explain::Args),
     #[command(subcommand)]

@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 57] = [
+const LINES: [&str; 58] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
@@ -45,6 +45,7 @@ const LINES: [&str; 57] = [
     "endpoints api",
     "env api",
     "env api --reveal",
+    "exec api -- true",
     "explain",
     "explain-startup",
     "explain api --no-deps",
@@ -73,7 +74,8 @@ fn every_documented_line_parses_with_the_global_options_before_and_after() {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         parse(&format!("-C /tmp -p shop --session s1 --color never {line}"))
             .unwrap_or_else(|error| panic!("{line}: {error}"));
-        if !line.contains("--raw") {
+        // What follows the command of `exec` is that command's.
+        if !line.contains("--raw") && !line.contains(" -- ") {
             let cli = parse(&format!("{line} --json -C /tmp")).unwrap_or_else(|error| panic!("{line}: {error}"));
             assert!(cli.global.json && cli.global.directory.is_some(), "{line}");
         }
@@ -155,7 +157,7 @@ fn help_says_what_each_command_does() {
 #[test]
 fn the_exit_codes_are_those_of_the_contract() {
     let codes: Vec<u8> = exit::TABLE.iter().map(|(exit, _)| exit.code()).collect();
-    assert_eq!(codes, [0, 1, 2, 124]);
+    assert_eq!(codes, [0, 1, 2, 124, 126, 127]);
 }
 
 #[test]
@@ -170,4 +172,22 @@ fn the_reference_pages_are_current() {
             "docs/reference/{page}.md is old: `cargo run -- reference {page} > docs/reference/{page}.md`"
         );
     }
+}
+
+#[test]
+fn what_follows_the_command_of_exec_is_the_commands() {
+    let check = |line: &str, words: &[&str]| {
+        let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let Command::Exec(args) = &cli.command else { panic!("{line}: {cli:?}") };
+        assert_eq!(
+            (args.unit.as_str(), &args.command[..]),
+            ("api", &words.iter().map(std::ffi::OsString::from).collect::<Vec<_>>()[..]),
+            "{line}"
+        );
+        assert!(!cli.global.json, "{line}");
+    };
+    check("exec api -- sh -c true --json", &["sh", "-c", "true", "--json"]);
+    check("exec api ls -l --session x", &["ls", "-l", "--session", "x"]);
+    check("--color never exec --session x api ls -- -l", &["ls", "--", "-l"]);
+    assert!(parse("exec api").is_err() && parse("exec api --").is_err());
 }

@@ -8,6 +8,7 @@ pub(crate) mod endpoints;
 pub(crate) mod env;
 pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod health;
 pub(crate) mod kill;
@@ -52,6 +53,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Wait(args) => interruptible(wait::run(context, args)).await,
         Command::Endpoints(args) => endpoints::run(context, args).await,
         Command::Env(args) => env::run(context, args).await,
+        Command::Exec(args) => exec::run(context, args).await,
         Command::Explain(args) => explain::run(context, &args),
         Command::Config(config::Command::Check(args)) => config::check(context, &args),
         Command::Config(config::Command::Show(args)) | Command::ShowConfig(args) => config::show(context, &args),

@@ -71,6 +71,21 @@ fn a18_a_unit_gets_the_limits_the_niceness_and_the_mask_it_asks_for() {
     assert_eq!(project.unit("dump").get("warnings"), None, "each of them is in force everywhere");
 }
 
+/// The fixture cannot tell: its own runtime ignores the signal, whoever started it.
+#[test]
+fn a18_a_unit_that_was_confined_dies_of_a_broken_pipe_as_any_other() {
+    let env = TestEnvironment::new();
+    let project = env.project(
+        "[tasks.plain]\nsh = \"grep SigIgn /proc/self/status\"\n[tasks.confined]\nsh = \"grep SigIgn /proc/self/status\"\numask = \"027\"\n",
+    );
+    project.up();
+    for unit in ["plain", "confined"] {
+        let line = project.envctl(&["logs", unit, "--raw"]).ok().stdout;
+        let mask = u64::from_str_radix(line.split_whitespace().last().unwrap_or_default(), 16).expect("a mask");
+        assert_eq!(mask & (1 << (nix::libc::SIGPIPE - 1)), 0, "{unit} ignores SIGPIPE: {line}");
+    }
+}
+
 #[test]
 fn a19_standard_input_is_the_file_that_is_named_in_every_life() {
     let env = TestEnvironment::new();
@@ -267,6 +282,39 @@ fn a08_what_hides_from_everything_else_does_not_leave_its_cgroup() {
     assert_eq!(lives_in(&session), Vec::<PathBuf>::new());
     env.envctl(&["daemon", "stop"]).ok();
     until(STATE_DEADLINE, "the end of the session's cgroup", || if session.exists() { Err(&session) } else { Ok(()) });
+}
+
+/// The heart that made its cgroup is dead: the next one finds it by the life that it says it is of.
+#[test]
+fn a08_the_cgroup_of_a_unit_that_was_found_again_still_tells_who_belongs() {
+    let name = "a08_the_cgroup_of_a_unit_that_was_found_again_still_tells_who_belongs";
+    if !is_root() || cgroup2().is_none() {
+        return cannot_run(name, "no cgroup v2 that can be written");
+    }
+    let env = TestEnvironment::new();
+    let project = env.project(
+        r#"
+        [services.api]
+        sh = "(setsid env -i sleep 8765.432 </dev/null >/dev/null 2>&1 &); echo up; exec sleep 1000"
+        ready = { log = "up" }
+        limits = { cpu = 2 }
+    "#,
+    );
+    project.up();
+    let hidden = until(STATE_DEADLINE, "the hidden process", || match proc::with_command("sleep 8765.432")[..] {
+        [pid] if proc::session(pid) == Some(pid) => Ok(pid),
+        _ => Err(()),
+    });
+    let place = cgroup_of(project.pid("api")).expect("a cgroup");
+    let daemon = env.daemon_pid();
+    let heart = proc::parent(daemon).expect("heart");
+    proc::signal(daemon, nix::sys::signal::Signal::SIGSTOP);
+    proc::kill_hard(heart);
+    proc::kill_hard(daemon);
+    assert_eq!(project.unit("api")["adopted"], true);
+    project.down();
+    assert!(!proc::alive(hidden), "what only the cgroup knew has escaped");
+    assert!(!place.exists() && !place.parent().is_some_and(std::path::Path::exists), "a cgroup is left: {place:?}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What happens when units fail, and how it is told.
 
+mod again;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestEnvironment, UP_WAIT, proc, until};
+use crate::harness::{Project, Stopwatch, TestEnvironment, UP_WAIT, proc, until};
 
 #[test]
 fn a_killed_service_is_ready_again_and_everything_about_it_is_told() {

@@ -5,10 +5,13 @@
 )]
 #![expect(clippy::print_stderr, reason = "a failing test tells what was left behind")]
 
+mod clocks;
 mod config_errors;
 mod confines;
 mod crash_points;
+mod exec;
 mod exits;
+mod fleet;
 mod groups;
 mod harness;
 mod heal;

@@ -234,6 +234,48 @@ fn a14_a_bystander_with_the_number_of_an_adopted_unit_is_not_touched() {
     }
 }
 
+/// Puts another process into what the next daemon knows of the only unit: a number of 32 bits each, as MessagePack has it.
+fn remember_instead(env: &TestEnvironment, pid: u32, start_time: u32) {
+    let dir = env.root().join("run/envctl/default/projects");
+    let path = std::fs::read_dir(dir).expect("memories").flatten().next().expect("a memory").path();
+    let mut bytes = std::fs::read(&path).expect("the memory");
+    for (name, number) in [("start_time", start_time), ("pid", pid)] {
+        let key = [&[0xa0 + u8::try_from(name.len()).expect("short")], name.as_bytes()].concat();
+        let at = bytes.windows(key.len()).rposition(|window| window == key).expect("the field") + key.len();
+        let width = match bytes[at] {
+            0xcd => 3,
+            0xce => 5,
+            0xcf => 9,
+            _ => 1,
+        };
+        bytes.splice(at..at + width, [&[0xce], &number.to_be_bytes()[..]].concat());
+    }
+    std::fs::write(&path, bytes).expect("another memory");
+}
+
+#[test]
+fn a15_a_record_that_names_a_bystander_is_lost_and_the_bystander_untouched() {
+    let env = TestEnvironment::new();
+    let project = env.project("[services.api]\nsh = \"exec sleep 1000\"\nrestart = \"temporary\"\n");
+    project.envctl(UP_WAIT).ok();
+    let api = project.pid("api");
+    let bystander = env.start(env.tool("sleep", std::path::Path::new("/")).arg("3000"), &["a bystander"]);
+    let pid = bystander.pid();
+    kill_both(&env);
+    remember_instead(&env, pid, 1);
+    let unit = project.until_state("api", "failed");
+    assert!(unit["exit"]["unknown"].is_string() && unit["pid"].is_null(), "{unit:#}");
+    assert_eq!(events(&project, "unit.lost"), 1);
+    // The real one carries the unit's envelope: it is known for what it is, and does not stay beside a successor.
+    project.envctl(&["start", "api"]).ok();
+    project.until("api", "another life", |unit| unit["state"] == "running");
+    until_gone(api);
+    project.down();
+    assert!(proc::alive(pid), "a bystander was ended");
+    bystander.signal(Signal::SIGKILL);
+    bystander.wait(STATE_DEADLINE);
+}
+
 /// Needs a mount namespace, in which the boot has another id.
 #[test]
 fn b10_after_a_restart_of_the_machine_nothing_is_signalled_and_nothing_started() {

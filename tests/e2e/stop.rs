@@ -50,9 +50,7 @@ fn a_guest_of_the_unit_lives_on() {
     project.up();
     let envelope = proc::variable(project.pid("a"), "ENVCTL_RT_VARS").expect("an envelope");
     assert!(envelope.contains("\"role\":\"unit\""), "{envelope}");
-    let mut guest = env.tool("setsid", project.dir());
-    guest.args(["sleep", "1000"]).env("ENVCTL_RT_VARS", envelope.replace("\"role\":\"unit\"", "\"role\":\"guest\""));
-    let guest = env.start(&mut guest, &["a guest"]);
+    let guest = project.start(&["exec", "a", "--", "sleep", "1000"]);
     let pids = until_living(&project, 2);
     project.envctl(&["restart", "a"]).ok();
     project.until("a", "restarted", |unit| unit["incarnation"] == 2);

@@ -1,5 +1,7 @@
 //! Ends of the world: of the daemon, of its directory, of its patience.
 
+mod daemon;
+
 use std::time::Duration;
 
 use nix::sys::signal::Signal;

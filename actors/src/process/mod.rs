@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod command;
 pub mod end;
 pub mod exec;
+pub mod guest;
 pub mod handover;
 pub mod heart;
 pub mod identity;

@@ -104,12 +104,17 @@ pub fn no_terminals() -> StartError {
 
 /// The path that `command.program` means in the command's own `PATH` and directory.
 pub fn find(command: &Command) -> Result<PathBuf, StartError> {
+    locate(command).map_err(|(_, error)| error)
+}
+
+/// As [`find`], with the errno that tells a missing program from one that may not be executed.
+pub fn locate(command: &Command) -> Result<PathBuf, (Errno, StartError)> {
     let program = &command.program;
     if program.as_bytes().contains(&b'/') {
         let path = command.dir.join(program);
         return match executable(&path) {
             Ok(()) => Ok(path),
-            Err(errno) => Err(no_program(&path, errno)),
+            Err(errno) => Err((errno, no_program(&path, errno))),
         };
     }
     let path = command.env.get(OsStr::new("PATH")).map_or(OsStr::new(PATH_DEFAULT), |path| path.as_os_str());
@@ -123,19 +128,23 @@ pub fn find(command: &Command) -> Result<PathBuf, StartError> {
         }
     }
     match denied {
-        Some(candidate) => Err(no_program(&candidate, Errno::EACCES)),
-        None => Err(StartError {
-            message: format!(
-                "find `{}` in PATH ({}): No such file or directory (ENOENT)",
-                program.display(),
-                path.display()
-            ),
-            hint: Some(format!(
-                "install `{0}`, or give its path; `command -v {0}` tells whether your shell finds it",
-                program.display()
-            )),
-            retry: false,
-        }),
+        Some(candidate) => Err((Errno::EACCES, no_program(&candidate, Errno::EACCES))),
+        None => Err((Errno::ENOENT, not_in_path(program, path))),
+    }
+}
+
+fn not_in_path(program: &OsStr, path: &OsStr) -> StartError {
+    StartError {
+        message: format!(
+            "find `{}` in PATH ({}): No such file or directory (ENOENT)",
+            program.display(),
+            path.display()
+        ),
+        hint: Some(format!(
+            "install `{0}`, or give its path; `command -v {0}` tells whether your shell finds it",
+            program.display()
+        )),
+        retry: false,
     }
 }
 
@@ -160,7 +169,7 @@ fn no_program(path: &Path, errno: Errno) -> StartError {
     }
 }
 
-fn check_dir(dir: &Path) -> Result<(), StartError> {
+pub(super) fn check_dir(dir: &Path) -> Result<(), StartError> {
     let errno = match fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => return Ok(()),
         Ok(_) => Errno::ENOTDIR,

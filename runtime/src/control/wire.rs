@@ -287,6 +287,24 @@ pub struct UnitEnvReply {
     pub dir: PathBuf,
 }
 
+/// What a program beside a unit needs to be a guest of it: asked by `exec`, which starts that program itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The project; it has to be up, the unit need not run.
+    pub project: ProjectRef,
+    /// The unit.
+    pub unit: String,
+}
+
+/// Answer to [`Exec`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecReply {
+    /// The unit's whole environment as its next life would get it, secrets included, under a guest's envelope.
+    pub environment: Vec<(ByteBuf, ByteBuf)>,
+    /// The unit's working directory.
+    pub dir: PathBuf,
+}
+
 /// The daemon about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonStatus {}
@@ -354,7 +372,7 @@ pub struct LogsGrown {
 }
 
 /// Requests that change nothing: asked again of the next daemon when one goes before it has answered.
-pub const READ_ONLY_KINDS: &[&str] = &[Ps::KIND, UnitEnv::KIND, DaemonStatus::KIND];
+pub const READ_ONLY_KINDS: &[&str] = &[Ps::KIND, UnitEnv::KIND, Exec::KIND, DaemonStatus::KIND];
 
 macro_rules! requests {
     ($($request:ident = $kind:literal => $reply:ty, $within:expr;)*) => {
@@ -386,6 +404,7 @@ requests! {
     Operate = "operate" => Accepted, None;
     Kill = "kill" => Accepted, Some(AT_ONCE);
     UnitEnv = "unit-env" => UnitEnvReply, Some(AT_ONCE);
+    Exec = "exec" => ExecReply, Some(AT_ONCE);
     Attach = "attach" => AttachReply, Some(AT_ONCE);
     TypeIn = "type-in" => TypeInReply, None;
     DaemonStatus = "daemon-status" => DaemonView, Some(AT_ONCE);

@@ -70,7 +70,7 @@ impl OpenProject {
         let dir = places.dir();
         remove_temporaries(&dir).map_err(|source| JournalError::Io { path: dir, source })?;
         let mut errors = VecDeque::new();
-        let (log, recovery) = EventLog::open_with(&places.events(), |event| remember(&mut errors, event))?;
+        let (log, recovery) = EventLog::open_with(&places.events(), is_error, |event| remember(&mut errors, &event))?;
         let project = Self {
             places,
             facts,
@@ -182,8 +182,12 @@ impl OpenProject {
     }
 }
 
+fn is_error(kind: &str) -> bool {
+    EventKind::parse(kind).is_some_and(EventKind::is_error)
+}
+
 fn remember(errors: &mut VecDeque<EventView>, event: &EventView) {
-    if EventKind::parse(&event.event).is_some_and(EventKind::is_error) {
+    if is_error(&event.event) {
         if errors.len() == ERRORS_MAX {
             errors.pop_front();
         }

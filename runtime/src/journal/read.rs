@@ -3,11 +3,14 @@
 //! A line counts when its newline is there: a half-written one is not an event yet. Damaged lines are counted and passed
 //! over, because one bad byte must not hide the rest of the story.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::control::view::{EventView, SCHEMA_VERSION};
 
@@ -30,11 +33,43 @@ pub struct Events {
     after: u64,
 }
 
+/// As much of an event as is needed to know that it is one, and which. Nothing is copied out of its line: the daemon reads
+/// the whole history at its start, and clients wait meanwhile.
+#[derive(Debug, Deserialize)]
+pub(super) struct Glance<'l> {
+    schema_version: u32,
+    /// Its number.
+    pub(super) seq: u64,
+    /// Its kind.
+    #[serde(borrow)]
+    pub(super) event: Cow<'l, str>,
+    #[serde(rename = "time")]
+    _time: Text,
+    #[serde(rename = "run")]
+    _run: Text,
+    #[serde(default, rename = "unit")]
+    _unit: Option<Text>,
+    #[serde(default, rename = "incarnation")]
+    _incarnation: Option<u32>,
+    #[serde(rename = "message")]
+    _message: Text,
+    #[serde(default, rename = "cause")]
+    _cause: Option<Text>,
+    #[serde(default, rename = "hint")]
+    _hint: Option<Text>,
+    #[serde(default, rename = "details")]
+    _details: IgnoredAny,
+}
+
+/// A text that is only known to be one.
+#[derive(Debug)]
+struct Text;
+
 /// What a complete line is.
 #[derive(Debug)]
-pub(super) enum Line {
+pub(super) enum Line<'l> {
     /// An event.
-    Event(Box<EventView>),
+    Event(Glance<'l>),
     /// An event of a newer build, with the version it claims.
     Newer(u32),
     /// Damage.
@@ -139,13 +174,33 @@ impl EventReader {
     }
 }
 
+// === impl Text ===
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Text, E> {
+                Ok(Text)
+            }
+        }
+        deserializer.deserialize_str(Any)
+    }
+}
+
 /// For readers a newer event is an event, as long as it has the fields of ours.
 fn parse_line(line: &[u8], oversize: bool) -> Option<EventView> {
     if oversize { None } else { serde_json::from_slice(line).ok() }
 }
 
 /// For the writer a newer event is a reason to keep its hands off.
-pub(super) fn classify(line: &[u8], oversize: bool) -> Line {
+pub(super) fn classify(line: &[u8], oversize: bool) -> Line<'_> {
     #[derive(Deserialize)]
     struct Version {
         schema_version: u32,
@@ -153,11 +208,13 @@ pub(super) fn classify(line: &[u8], oversize: bool) -> Line {
     if oversize {
         return Line::Corrupt;
     }
-    match serde_json::from_slice::<Version>(line) {
-        Ok(Version { schema_version }) if schema_version > SCHEMA_VERSION => Line::Newer(schema_version),
-        Ok(Version { .. }) => serde_json::from_slice(line).map_or(Line::Corrupt, |event| Line::Event(Box::new(event))),
-        Err(_) => Line::Corrupt,
-    }
+    let found = match serde_json::from_slice::<Glance<'_>>(line) {
+        Ok(glance) if glance.schema_version <= SCHEMA_VERSION => return Line::Event(glance),
+        Ok(glance) => Some(glance.schema_version),
+        // A newer shape may lack what ours has.
+        Err(_) => serde_json::from_slice::<Version>(line).ok().map(|found| found.schema_version),
+    };
+    found.filter(|found| *found > SCHEMA_VERSION).map_or(Line::Corrupt, Line::Newer)
 }
 
 /// Reads one line into `line` (without its newline), never keeping more than [`LINE_READ_MAX_BYTES`] of it.
@@ -174,7 +231,7 @@ pub(super) fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Resu
         if chunk.is_empty() {
             return Ok(Step::End { unfinished: bytes });
         }
-        let newline = memchr_newline(chunk);
+        let newline = memchr::memchr(b'\n', chunk);
         let text = &chunk[..newline.unwrap_or(chunk.len())];
         if line.len() + text.len() <= LINE_READ_MAX_BYTES {
             line.extend_from_slice(text);
@@ -188,8 +245,4 @@ pub(super) fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Resu
             return Ok(Step::Complete { bytes, oversize });
         }
     }
-}
-
-fn memchr_newline(chunk: &[u8]) -> Option<usize> {
-    chunk.iter().position(|byte| *byte == b'\n')
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::read::{Line, Step, classify, read_line};
+use super::read::{Glance, Line, Step, classify, read_line};
 use crate::control::view::EventView;
 
 /// Longest line that is written; well below what readers accept.
@@ -22,6 +22,8 @@ pub const LINE_MAX_BYTES: usize = 256 * 1024;
 const TEXT_MAX_BYTES: usize = 4096;
 /// Most that is kept in memory while the disk takes nothing.
 const UNWRITTEN_MAX_BYTES: usize = 1024 * 1024;
+/// Read at once when the whole history is looked at.
+const SCAN_BYTES: usize = 64 * 1024;
 
 /// An open journal.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ struct Scan {
 impl EventLog {
     /// Opens the journal at `path`, made if it is not there. Its directory must exist.
     pub fn open(path: &Path) -> Result<(Self, Recovery), JournalError> {
-        Self::open_with(path, |_| {})
+        Self::open_with(path, |_| false, |_| {})
     }
 
     /// Whether [`Self::open`] would succeed, as far as reading tells. Changes nothing; a journal that is not there is fine.
@@ -117,17 +119,21 @@ impl EventLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened.map_err(failed)?,
         };
-        match Scan::read(&mut file, |_| {}).map_err(failed)?.newer {
+        match Scan::read(&mut file, |_| false, |_| {}).map_err(failed)?.newer {
             Some(found) => Err(JournalError::Newer { path: path.to_owned(), found }),
             None => Ok(()),
         }
     }
 
-    /// As [`Self::open`], showing every event found to `visit`, oldest first.
-    pub fn open_with(path: &Path, visit: impl FnMut(&EventView)) -> Result<(Self, Recovery), JournalError> {
+    /// As [`Self::open`], showing the events of every kind that `is_wanted` to `visit`, oldest first.
+    pub fn open_with(
+        path: &Path,
+        is_wanted: impl Fn(&str) -> bool,
+        visit: impl FnMut(EventView),
+    ) -> Result<(Self, Recovery), JournalError> {
         let failed = |source| JournalError::Io { path: path.to_owned(), source };
         let mut file = open_file(path).map_err(failed)?;
-        let scan = Scan::read(&mut file, visit).map_err(failed)?;
+        let scan = Scan::read(&mut file, is_wanted, visit).map_err(failed)?;
         if let Some(found) = scan.newer {
             return Err(JournalError::Newer { path: path.to_owned(), found });
         }
@@ -275,16 +281,22 @@ fn to_line(event: &EventView) -> Vec<u8> {
 // === impl Scan ===
 
 impl Scan {
-    fn read(file: &mut File, mut visit: impl FnMut(&EventView)) -> io::Result<Self> {
+    fn read(file: &mut File, is_wanted: impl Fn(&str) -> bool, mut visit: impl FnMut(EventView)) -> io::Result<Self> {
         let mut scan = Self::default();
-        let mut reader = BufReader::new(file);
+        let mut reader = BufReader::with_capacity(SCAN_BYTES, file);
+        let mut saw = |scan: &mut Self, glance: &Glance<'_>, line: &[u8]| {
+            scan.events += 1;
+            scan.seq = scan.seq.max(glance.seq);
+            let wanted = is_wanted(&glance.event).then(|| serde_json::from_slice(line).ok()).flatten();
+            wanted.into_iter().for_each(&mut visit);
+        };
         reader.seek(SeekFrom::Start(0))?;
         let (mut line, mut offset) = (Vec::new(), 0);
         loop {
             match read_line(&mut reader, &mut line)? {
                 Step::Complete { bytes, oversize } => {
                     match classify(&line, oversize) {
-                        Line::Event(event) => scan.saw(&event, &mut visit),
+                        Line::Event(glance) => saw(&mut scan, &glance, &line),
                         Line::Newer(version) => scan.newer = Some(version),
                         Line::Corrupt => scan.damage.push((offset, bytes)),
                     }
@@ -292,20 +304,14 @@ impl Scan {
                 }
                 Step::End { unfinished } => {
                     scan.tail = (offset, unfinished);
-                    if let Line::Event(event) = classify(&line, unfinished > line.len() as u64) {
+                    if let Line::Event(glance) = classify(&line, unfinished > line.len() as u64) {
                         scan.tail_is_event = true;
-                        scan.saw(&event, &mut visit);
+                        saw(&mut scan, &glance, &line);
                     }
                     return Ok(scan);
                 }
             }
         }
-    }
-
-    fn saw(&mut self, event: &EventView, visit: &mut impl FnMut(&EventView)) {
-        self.events += 1;
-        self.seq = self.seq.max(event.seq);
-        visit(event);
     }
 }
 

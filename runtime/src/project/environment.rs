@@ -23,7 +23,7 @@ pub const MASK: &str = "********";
 const TERM_DEFAULT: &str = "xterm-256color";
 
 /// Variables that describe the caller's own shell or session of ours: never passed on.
-const NEVER_INHERITED: [&str; 4] = ["ENVCTL_RT_VARS", "ENVCTL_UNIT", "ENVCTL_PROJECT", "_"];
+const NEVER_INHERITED: [&str; 5] = ["ENVCTL_RT_VARS", "ENVCTL_SESSION", "ENVCTL_UNIT", "ENVCTL_PROJECT", "_"];
 /// Parts of a name that make its value a secret for `env` and `config show`.
 const SECRET_WORDS: [&str; 9] =
     ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "APIKEY", "API_KEY", "PRIVATE_KEY", "CREDENTIAL", "PASSPHRASE"];

@@ -16,7 +16,10 @@ pub mod commands;
 mod confines;
 mod ending;
 pub mod environment;
+#[cfg(test)]
+mod failpoint;
 pub mod fingerprint;
+mod guest;
 mod logs;
 pub mod memory;
 mod operate;

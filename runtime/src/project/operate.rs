@@ -5,14 +5,13 @@ use envctl_actors::unit::UnitMessage;
 use envctl_supervisors::Name;
 use envctl_supervisors::engine::{ChildState, ChildView, Desired, Event};
 use envctl_supervisors::spec::{Condition, Edge};
-use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use super::attributes::attributes;
 use super::fingerprint::fingerprint;
 use super::ports::Holder;
 use super::state::{Hurry, Project, Run, Waiting};
-use super::supervisor::{Answer, DownOrder, ProjectMessage, UpOrder, environment};
+use super::supervisor::{Answer, DownOrder, ProjectMessage, UpOrder};
 use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
 use crate::journal::events::EventKind;
 use crate::journal::new_run_id;
@@ -138,21 +137,8 @@ impl Project {
     pub fn unit_env(&self, unit: &str, reveal: bool) -> Result<UnitEnvReply, Refusal> {
         let ids = check_names(&self.spec, &[unit.to_owned()])?;
         let id = &ids[0];
-        let spec = &self.spec.units[id];
-        let numbers = self.ports.numbers();
-        let no_ports = IndexMap::new();
-        let ports = numbers.get(id).unwrap_or(&no_ports);
         // Without the envelope: whoever takes this environment over is no part of the unit and must not be ended with it.
-        let environment = environment(self, id, spec, None, ports).map_err(|error| Refusal {
-            code: "failed".to_owned(),
-            message: format!("failed to resolve the environment of {id}: {error}"),
-            hint: Some("ports and URLs are known while the project is up: `envctl up -d`".to_owned()),
-        })?;
-        let dir = match &spec.kind {
-            UnitKind::Service(program) | UnitKind::Task(program) => program.dir.clone(),
-            UnitKind::Requirement(_) => self.places.data(id),
-        };
-        Ok(UnitEnvReply { variables: environment.views(reveal), dir })
+        Ok(UnitEnvReply { variables: self.resolve(id)?.views(reveal), dir: self.dir_of(id) })
     }
 
     /// Length watches of units' logs.
@@ -337,7 +323,7 @@ impl Project {
         crate::journal::views::last_ports(&self.places.ports_manifest(), wish).unwrap_or_default()
     }
 
-    fn not_up(&self) -> Refusal {
+    pub(super) fn not_up(&self) -> Refusal {
         Refusal {
             code: "not-found".to_owned(),
             message: format!("{} is not up", self.spec.name),

@@ -27,7 +27,7 @@ use super::memory::{Files, Memory};
 use super::state::{Project, Session};
 use super::terminal::Terminal;
 use crate::control::view::ProjectView;
-use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, Verb};
+use crate::control::wire::{Accepted, DownReply, ExecReply, Refusal, UnitEnvReply, UpReply, Verb};
 use crate::journal::ProjectKey;
 use crate::places::ProjectPlaces;
 use crate::project::environment::Capture;
@@ -93,6 +93,8 @@ pub enum ProjectMessage {
     Signal(i32, Vec<String>, Answer<Accepted>),
     /// A unit's environment.
     Env(String, bool, Answer<UnitEnvReply>),
+    /// What a guest of a unit gets.
+    Guest(String, Answer<ExecReply>),
     /// The state, now and after every change.
     Watch(RpcReplyPort<watch::Receiver<ProjectView>>),
     /// Its journal.
@@ -167,6 +169,7 @@ impl Actor for ProjectActor {
             }
             ProjectMessage::Signal(signal, units, reply) => drop(reply.send(project.signal(signal, &units))),
             ProjectMessage::Env(unit, reveal, reply) => drop(reply.send(project.unit_env(&unit, reveal))),
+            ProjectMessage::Guest(unit, reply) => drop(reply.send(project.guest(&unit))),
             ProjectMessage::Watch(reply) => {
                 project.publish();
                 let _ = reply.send(project.view.subscribe());
@@ -312,6 +315,8 @@ fn unit_args(
     let tag = Tag { project: key, unit: id.clone(), incarnation: incarnation.0, role: Role::Main };
     let fifos = project.session.places.fifos(&project.places);
     let (myself, unit_id) = (project.myself.clone(), id.clone());
+    #[cfg(test)]
+    let root = project.spec.root.clone();
     let log = unit.log.clone().ok_or_else(|| StartError {
         message: "open its log: the run has none".to_owned(),
         hint: None,
@@ -330,6 +335,8 @@ fn unit_args(
         err: unit.err.clone(),
         manners,
         report: Arc::new(move |report| {
+            #[cfg(test)]
+            super::failpoint::pass(&root, &unit_id);
             let _ = myself.cast(ProjectMessage::Unit(unit_id.clone(), incarnation, report));
         }),
     })
@@ -386,7 +393,7 @@ fn requirement_env(
     Ok(env)
 }
 
-fn project_vars(project: &Project) -> Result<RtVars, StartError> {
+pub(super) fn project_vars(project: &Project) -> Result<RtVars, StartError> {
     let socket = project.session.places.socket().map_err(|error| StartError {
         message: error.to_string(),
         hint: None,
@@ -399,6 +406,6 @@ fn project_vars(project: &Project) -> Result<RtVars, StartError> {
     }))
 }
 
-fn unsealed(error: crate::vars::VarsError) -> StartError {
+pub(super) fn unsealed(error: crate::vars::VarsError) -> StartError {
     StartError { message: format!("write its envelope: {error}"), hint: None, retry: false }
 }

@@ -94,8 +94,9 @@ impl Project {
         if !(found.is_empty() && lost.is_empty()) {
             let text = format!("heart had died too: {} units were found again, {} had ended", found.len(), lost.len());
             let names = |units: &[Name]| units.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let event = EventKind::HeartLost.event("", text).detail("units", names(&found));
             self.append(
-                EventKind::HeartLost.event("", text).detail("units", names(&found)).detail("ended", names(&lost)),
+                event.detail("ended", names(&lost)).hint("`envctl daemon logs` tells how they ended, if they could"),
             );
         }
         lost

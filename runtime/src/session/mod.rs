@@ -305,3 +305,6 @@ pub(crate) fn lock(path: &Path) -> Result<File, SessionError> {
 fn io_error(what: &'static str) -> impl Fn(io::Error) -> SessionError {
     move |source| SessionError::Io { what, source }
 }
+
+#[cfg(test)]
+mod tests;

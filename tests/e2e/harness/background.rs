@@ -55,6 +55,11 @@ impl Background {
         Self { command: name, pid, clock: Stopwatch::start(), events, stdout, stderr, open: 2, status: None }
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.status.is_none() {

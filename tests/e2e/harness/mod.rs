@@ -36,6 +36,18 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// How often a test that goes in rounds repeats itself: few times, unless `ENVCTL_TEST_ROUNDS` says otherwise.
+pub(crate) fn rounds(otherwise: usize) -> usize {
+    std::env::var("ENVCTL_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// The path of a tool, also of one that only root has in its PATH.
+pub(crate) fn find_tool(tool: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    places.map(|dir| dir.join(tool)).find(|path| path.is_file())
+}
+
 /// Says, past the test runner's capture, that a test could not run here: it must not look as if it had.
 pub(crate) fn cannot_run(test: &str, why: &str) {
     use std::io::Write as _;

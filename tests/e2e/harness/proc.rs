@@ -31,6 +31,17 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
+/// Living children.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|child| child.parse().ok()).filter(|child| alive(*child)).collect()
+}
+
+/// Its command line, spaces between arguments.
+pub(crate) fn command_of(pid: u32) -> String {
+    command(pid)
+}
+
 /// The session.
 pub(crate) fn session(pid: u32) -> Option<u32> {
     stat(pid)?.get(3)?.parse().ok()

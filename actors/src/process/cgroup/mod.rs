@@ -16,11 +16,15 @@ use std::path::{Path, PathBuf};
 use place::{Controller, Place, Surroundings};
 
 use super::heart::wire::LimitsOrder;
+use super::sys::child;
 
 /// The file with a cgroup's processes.
 pub const PROCS: &str = "cgroup.procs";
 /// Length of the window in which processor time is measured out, in microseconds: the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
+/// The attribute of a life's cgroup that says whose it is: the next heart finds it by that if this one dies. Kernels before 5.7
+/// keep none there; a life of theirs then belongs by the other proofs.
+const OWNER: &str = "user.envctl.life";
 /// Depth to which cgroups below a unit's are looked into: a container engine makes two or three.
 const DEPTH_MAX: usize = 8;
 /// Cgroups of ended lives that wait until they are empty; more are left to the next heart.
@@ -62,8 +66,8 @@ impl Cgroups {
         Self { place: Some(Ok(place)), ..Self::default() }
     }
 
-    /// Makes a cgroup with these limits, as far as they can be held here.
-    pub fn make(&mut self, limits: &LimitsOrder) -> Made {
+    /// Makes a cgroup with these limits, as far as they can be held here, for the life of this tag.
+    pub fn make(&mut self, limits: &LimitsOrder, tag: &str) -> Made {
         self.tidy();
         self.made += 1;
         let place = match self.place.get_or_insert_with(settle) {
@@ -74,6 +78,9 @@ impl Cgroups {
         if let Err(error) = fs::create_dir(&dir) {
             let why = format!("no cgroup v2 delegation ({}: {error})", place.dir.display());
             return Made { why, ..Made::default() };
+        }
+        if let Err(error) = child::set_attribute(&dir, OWNER, tag.as_bytes()) {
+            tracing::debug!(dir = %dir.display(), %error, "the next heart will not know whose cgroup this is");
         }
         let mut made = Made { cgroup: Some(Cgroup { dir: dir.clone() }), ..Made::default() };
         for (controller, file, value) in contents(limits) {
@@ -97,12 +104,19 @@ impl Cgroups {
     pub fn remove(&mut self, cgroup: Cgroup) {
         if !remove_tree(&cgroup.dir) && self.left.len() < LEFT_MAX {
             self.left.push(cgroup.dir);
+        } else if let Some(above) = cgroup.dir.parent().filter(|above| !self.is_place(above)) {
+            // Of an earlier heart: the last of its lives takes its place along.
+            let _ = fs::remove_dir(above);
         }
     }
 
     /// Tries again to remove what could not be removed.
     pub fn tidy(&mut self) {
         self.left.retain(|dir| !remove_tree(dir));
+    }
+
+    fn is_place(&self, dir: &Path) -> bool {
+        matches!(&self.place, Some(Ok(place)) if place.dir == dir)
     }
 
     /// Removes everything that is empty: the end of the session.
@@ -142,6 +156,14 @@ impl Cgroup {
         let events = fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
         oom_kills(&events) > 0
     }
+}
+
+/// The cgroup that an earlier heart made for the life of this tag, if its process is in it.
+pub fn of_life(pid: u32, tag: &str) -> Option<Cgroup> {
+    let dir = place::of_process(pid)?;
+    // The nearest one alone: a session may run inside a unit of another, whose cgroup is not ours to kill.
+    let (dir, owner) = dir.ancestors().find_map(|dir| Some((dir, child::attribute(dir, OWNER)?)))?;
+    (owner == tag.as_bytes()).then(|| Cgroup { dir: dir.to_owned() })
 }
 
 /// All processes in a cgroup and below it.
@@ -236,7 +258,7 @@ mod tests {
     fn a_limit_without_its_controller_is_not_held_and_the_reason_is_told() {
         let root = tempfile::tempdir().unwrap();
         let place = Place { dir: root.path().to_owned(), controllers: BTreeSet::new() };
-        let made = Cgroups::at(place).make(&ALL);
+        let made = Cgroups::at(place).make(&ALL, "unit");
         assert!(made.held.is_empty() && made.cgroup.is_some());
         assert!(made.why.contains("no cgroup v2 delegation"), "{}", made.why);
     }
@@ -247,7 +269,7 @@ mod tests {
         let place = Place { dir: root.path().join("envctl-1-1"), controllers: BTreeSet::new() };
         fs::create_dir(&place.dir).unwrap();
         let mut cgroups = Cgroups::at(place.clone());
-        let cgroup = cgroups.make(&ALL).cgroup.unwrap();
+        let cgroup = cgroups.make(&ALL, "unit").cgroup.unwrap();
         // A plain file keeps a plain directory, as a process keeps a cgroup.
         let keeper = cgroup.dir().join("keeper");
         fs::File::create(&keeper).unwrap();

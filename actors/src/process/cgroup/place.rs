@@ -147,6 +147,13 @@ impl Surroundings {
     }
 }
 
+/// The directory of a process's cgroup of version 2; `None`: it is nowhere that we see.
+pub fn of_process(pid: u32) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let of_pid = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    Some(parse(&mounts, &of_pid)?.1)
+}
+
 /// Parents that are followed upwards.
 const PARENTS_MAX: usize = 64;
 

@@ -16,7 +16,7 @@ use super::limits::{Arranged, OpenFiles, arrange};
 use super::terminal::{Answer, Terminal};
 use super::wire::{Adoption, Ending, FromHeart, Held, Hold, Key, Order, Reach, StubOrder, WithDaemon};
 use super::{stranger, stub};
-use crate::process::cgroup::{Cgroup, Cgroups};
+use crate::process::cgroup::{self, Cgroup, Cgroups};
 use crate::process::identity::Stat;
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
@@ -116,7 +116,10 @@ impl Children {
     pub fn adopt(&mut self, order: Adoption) -> FromHeart {
         let (key, pid) = (order.key, order.pid);
         match self.try_adopt(order) {
-            Ok(()) => FromHeart::Spawned { key, pid, hold: None, terminal: None },
+            Ok(()) => {
+                let hold = self.held.get(&key).and_then(|child| child.hold.clone());
+                FromHeart::Spawned { key, pid, hold, terminal: None }
+            }
             Err(failure) => FromHeart::SpawnFailed { key, errno: failure.errno, step: failure.step },
         }
     }
@@ -347,8 +350,10 @@ impl Children {
         let pidfd = stranger::open(pid, start_time)?;
         let fifos = [open_fifo(&out)?, open_fifo(&err)?];
         let envelope = stranger::variable(pid, ENVELOPE);
-        // Its cgroup, if it had one, is not known any more: what is in it belongs by the other proofs.
-        let child = Child { envelope, ending, adopted: Some(start_time), ..Child::new(tag, pid, pidfd, fifos) };
+        let cgroup = cgroup::of_life(pid, &tag).and_then(|cgroup| Some(cgroup.dir().to_str()?.to_owned()));
+        // Which of its limits were not in force was told when it was started.
+        let hold = cgroup.map(|cgroup| Hold { cgroup: Some(cgroup), ..Hold::default() });
+        let child = Child { envelope, ending, hold, adopted: Some(start_time), ..Child::new(tag, pid, pidfd, fifos) };
         self.held.insert(key, child);
         Ok(())
     }

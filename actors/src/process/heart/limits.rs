@@ -34,7 +34,7 @@ pub fn arrange(order: &Order, cgroups: &mut Cgroups) -> Arranged {
     let Some(limits) = &order.limits else {
         return Arranged { stub: order.stub.clone(), ..Arranged::default() };
     };
-    let made = cgroups.make(limits);
+    let made = cgroups.make(limits, &order.tag);
     let mut stub = order.stub.clone().unwrap_or_default();
     let missing = complete(&mut stub, limits, &made);
     let cgroup = made.cgroup.as_ref().and_then(|cgroup| cgroup.dir().to_str()).map(str::to_owned);

@@ -56,6 +56,7 @@ fn become_program(args: Vec<OsString>) -> Result<std::convert::Infallible, Step>
     // Before anything is given up: /proc/self is closed to a process that has changed its user (proc(5)).
     let env = own_environment();
     carry_out(&order)?;
+    child::default_sigpipe().map_err(|error| ("reset its signals".to_owned(), error))?;
     Err((EXEC.to_owned(), child::exec(&program, &argv, &env)))
 }
 

@@ -133,6 +133,14 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
+/// Gives SIGPIPE its default disposition back: the Rust runtime of this process ignores it, and an ignored signal stays ignored
+/// over execve(2). To be called right before [`exec`] of somebody else's program, which expects to end with its reader.
+pub fn default_sigpipe() -> io::Result<()> {
+    // SAFETY: SIG_DFL is no handler, so nothing of ours can run in a signal's context.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Runs the program in place of this one; returns only with the error.
 pub fn exec(program: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
     let argv = pointers(argv);
@@ -200,6 +208,14 @@ pub fn attribute(path: &std::path::Path, name: &str) -> Option<Vec<u8>> {
     let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     value.truncate(usize::try_from(length).ok()?);
     Some(value)
+}
+
+/// Sets an extended attribute of a file (setxattr(2)).
+pub fn set_attribute(path: &std::path::Path, name: &str, value: &[u8]) -> io::Result<()> {
+    let (path, name) = (c_string(path.as_os_str())?, CString::new(name)?);
+    // SAFETY: two NUL-terminated strings and a buffer of the length given, all alive until the call returns.
+    cvt(i64::from(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }))
+        .map(drop)
 }
 
 /// Sets this process's nice value (setpriority(2)); below the present one only root may.

@@ -22,6 +22,7 @@ fn samples() -> Vec<(&'static str, Bytes)> {
     let operate = Operate { project: project(), verb: Verb::Restart, units: vec!["api".into()] };
     let kill = Kill { project: project(), signal: 15, units: vec!["api".into()] };
     let env = UnitEnv { project: project(), unit: "api".into(), reveal: false };
+    let exec = Exec { project: project(), unit: "api".into() };
     let attach = Attach { project: project(), unit: "api".into(), rows: 40, columns: 120 };
     let typed = TypeIn { project: project(), unit: "api".into(), incarnation: 2, bytes: ByteBuf::from(*b"ls\r") };
     let follow = FollowEvents { project: project(), after: 7 };
@@ -33,6 +34,7 @@ fn samples() -> Vec<(&'static str, Bytes)> {
         (Operate::KIND, sent(&operate)),
         (Kill::KIND, sent(&kill)),
         (UnitEnv::KIND, sent(&env)),
+        (Exec::KIND, sent(&exec)),
         (Attach::KIND, sent(&attach)),
         (TypeIn::KIND, sent(&typed)),
         (DaemonStatus::KIND, sent(&DaemonStatus {})),
@@ -64,6 +66,7 @@ fn answers() -> Vec<(&'static str, Bytes)> {
         caused_by: None,
     };
     let up = UpReply { project: "shop".into(), run: "r".into(), joined: false, started: vec!["api".into()] };
+    let exec = ExecReply { environment: vec![(ByteBuf::from(*b"A"), ByteBuf::from([0xff]))], dir: "/p".into() };
     let bytes = |kind, encoded: Result<Bytes, WireError>| (kind, encoded.unwrap());
     vec![
         bytes("hello", encode(0, KIND_HELLO, &hello)),
@@ -73,6 +76,7 @@ fn answers() -> Vec<(&'static str, Bytes)> {
         bytes("end", encode(4, KIND_END, &())),
         bytes("reply-attach", encode(5, KIND_REPLY, &AttachReply { incarnation: 2, run: 7 })),
         bytes("reply-type-in", encode(6, KIND_REPLY, &TypeInReply { taken: true })),
+        bytes("reply-exec", encode(7, KIND_REPLY, &exec)),
     ]
 }
 
@@ -130,6 +134,7 @@ fn the_golden_frames_of_every_version_are_understood() {
             "operate" => decode_body::<Operate>(&frame).map(drop),
             "kill" => decode_body::<Kill>(&frame).map(drop),
             "unit-env" => decode_body::<UnitEnv>(&frame).map(drop),
+            "exec" => decode_body::<Exec>(&frame).map(drop),
             "attach" => decode_body::<Attach>(&frame).map(drop),
             "type-in" => decode_body::<TypeIn>(&frame).map(drop),
             "daemon-status" => decode_body::<DaemonStatus>(&frame).map(drop),
@@ -142,6 +147,7 @@ fn the_golden_frames_of_every_version_are_understood() {
             "reply-up" => decode_body::<UpReply>(&frame).map(drop),
             "reply-attach" => decode_body::<AttachReply>(&frame).map(drop),
             "reply-type-in" => decode_body::<TypeInReply>(&frame).map(drop),
+            "reply-exec" => decode_body::<ExecReply>(&frame).map(drop),
             "item-watch-project" => decode_body::<ProjectView>(&frame).map(drop),
             "error" => decode_body::<Refusal>(&frame).map(drop),
             "end" => decode_body::<()>(&frame),

@@ -140,6 +140,27 @@ fn texts_with_newlines_quotes_and_zeros_make_one_record() {
     assert_eq!(all.len(), 2);
 }
 
+/// The writer only glances at history, so it must see as events just what readers do.
+#[test]
+fn opening_counts_what_readers_read_and_shows_the_kinds_that_are_wanted() {
+    let (_dir, path) = journal();
+    let (mut log, _) = EventLog::open(&path).unwrap();
+    let failed = log.append(EventKind::UnitFailed.event("r", "\"quoted\" \u{1f980}").cause("c\nd").hint("h").build());
+    log.append(numbered(2));
+    let line = fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+    for (old, new) in
+        [("\"seq\":1", "\"seq\":\"1\""), ("\"run\":\"r\"", "\"run\":7"), ("\"hint\":\"h\"", "\"hint\":[]")]
+    {
+        assert!(line.contains(old), "{line}");
+        add(&path, format!("{}\n", line.replace(old, new)).as_bytes());
+    }
+    let readable = super::super::events(&path).unwrap().count() as u64;
+    let mut shown = Vec::new();
+    let (_, recovery) = EventLog::open_with(&path, |kind| kind == "unit.failed", |event| shown.push(event)).unwrap();
+    assert_eq!((recovery.events, recovery.corrupt_lines, readable), (2, 3, 2));
+    assert_eq!(shown, [failed]);
+}
+
 #[test]
 fn an_event_of_a_megabyte_is_cut_to_a_line_that_can_be_read() {
     let (_dir, path) = journal();
