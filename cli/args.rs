@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     attach, config, daemon, down, endpoints, env, errors, events, exec, explain, health, kill, list_commands,
-    list_targets, logs, operate, projects, ps, reference, show_state, trust, up, version, wait, why,
+    list_targets, logs, operate, projects, ps, reference, requirement, show_state, trust, up, version, wait, why,
 };
 use crate::exit;
 use crate::output::ColorChoice;
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Health(health::Args),
     Errors(errors::Args),
     Projects(projects::Args),
+    #[command(subcommand)]
+    Requirement(requirement::Command),
     #[command(subcommand)]
     Daemon(daemon::Command),
     ListCommands(list_commands::Args),

@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 58] = [
+const LINES: [&str; 64] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
@@ -57,6 +57,12 @@ const LINES: [&str; 58] = [
     "health --strict",
     "errors api",
     "projects",
+    "requirement list",
+    "requirement info db --reveal",
+    "requirement start db",
+    "requirement stop",
+    "requirement reset db --yes",
+    "down --data --yes",
     "daemon status",
     "daemon stop",
     "daemon upgrade --to /opt/envctl",

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use envctl_runtime::control::wire::{Down, DownReply, Killed};
+use envctl_runtime::places::ProjectPlaces;
 
+use super::requirement;
 use crate::args::duration;
-use crate::context::Context;
+use crate::context::{Context, Target};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::harmless;
@@ -16,22 +18,43 @@ pub(crate) struct Args {
     /// Kill what is left after this time, instead of each unit's own grace
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+
+    /// Also drop the data of all requirements, for good
+    #[arg(long)]
+    pub(crate) data: bool,
+
+    /// Do not ask whether the data may go
+    #[arg(long, requires = "data")]
+    pub(crate) yes: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
     let target = context.locate().await?;
     let places = context.target_places(&target)?;
-    let Some(client) = context.reading_daemon(&places).await? else {
+    if args.data {
+        let question = format!("drop the data of all requirements of {} for good?", harmless(&target.name));
+        requirement::confirm(context, args.yes, &question)?;
+    }
+    let exit = stop(context, &target, &places, &args).await?;
+    if args.data && exit == Exit::Ok {
+        requirement::drop_all(context, &target)?;
+    }
+    Ok(exit)
+}
+
+async fn stop(context: &Context, target: &Target, places: &ProjectPlaces, args: &Args) -> Result<Exit, CliError> {
+    let Some(client) = context.reading_daemon(places).await? else {
         return tell(
             context,
-            &DownReply { project: target.name, was_up: false, escaped: Vec::new(), killed: Vec::new() },
+            &DownReply { project: target.name.clone(), was_up: false, escaped: Vec::new(), killed: Vec::new() },
         );
     };
     let timeout_ms = args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    let down = Down { project: target.reference, units: Vec::new(), timeout_ms, kill: false };
+    let down = Down { project: target.reference.clone(), units: Vec::new(), timeout_ms, kill: false };
     match client.request(down).await {
         Err(envctl_runtime::control::client::ClientError::Refused(refusal)) if refusal.code == "not-found" => {
-            tell(context, &DownReply { project: target.name, was_up: false, escaped: Vec::new(), killed: Vec::new() })
+            let project = target.name.clone();
+            tell(context, &DownReply { project, was_up: false, escaped: Vec::new(), killed: Vec::new() })
         }
         reply => tell(context, &reply?),
     }

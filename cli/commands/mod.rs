@@ -19,6 +19,7 @@ pub(crate) mod operate;
 pub(crate) mod projects;
 pub(crate) mod ps;
 pub(crate) mod reference;
+pub(crate) mod requirement;
 pub(crate) mod show_state;
 pub(crate) mod trust;
 pub(crate) mod up;
@@ -61,6 +62,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Errors(args) => errors::run(context, args).await,
         Command::Projects(args) => projects::run(context, args).await,
         Command::Daemon(command) => daemon::run(context, command).await,
+        Command::Requirement(command) => Box::pin(requirement::run(context, command)).await,
         Command::ListCommands(args) => list_commands::run(context, &args),
         Command::ListTargets(args) => list_targets::run(context, args).await,
         Command::ShowState(args) => show_state::run(context, args).await,

@@ -44,7 +44,7 @@ pub(crate) async fn start(context: &Context, args: StartArgs) -> Result<Exit, Cl
 
 pub(crate) async fn stop(context: &Context, args: StopArgs) -> Result<Exit, CliError> {
     if args.units.is_empty() {
-        return down::run(context, down::Args { timeout: None }).await;
+        return down::run(context, down::Args { timeout: None, data: false, yes: false }).await;
     }
     operate(context, Verb::Stop, args.units).await
 }

@@ -236,7 +236,7 @@ fn row(unit: &UnitView, grouped: bool, cpu: Option<String>, paint: Paint) -> Vec
     let state = unit.state.as_str();
     let pid = unit.pid.map(|pid| pid.to_string()).unwrap_or_default();
     let ports: Vec<String> = unit.ports.iter().map(port_text).collect();
-    let mut cells: Vec<Cell> = vec![Cell::from(unit.name.as_str()), Cell::from(unit.kind.as_str())];
+    let mut cells: Vec<Cell> = vec![Cell::from(unit.name.as_str()), Cell::from(kind_text(unit))];
     cells.extend(grouped.then(|| Cell::from(unit.group.as_deref().unwrap_or_default())));
     cells.extend([
         Cell::painted(state, paint.state(unit.state, state)),
@@ -249,6 +249,14 @@ fn row(unit: &UnitView, grouped: bool, cpu: Option<String>, paint: Paint) -> Vec
         Cell::from(ports.join(",")),
     ]);
     cells
+}
+
+/// A requirement that is not run by envctl itself says so.
+fn kind_text(unit: &UnitView) -> &str {
+    match unit.driver.as_deref() {
+        Some(driver @ ("external" | "container")) => driver,
+        _ => unit.kind.as_str(),
+    }
 }
 
 fn port_text(port: &envctl_runtime::control::view::PortView) -> String {

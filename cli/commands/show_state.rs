@@ -176,6 +176,7 @@ fn unit(entry: &Value, since: &str) -> Option<UnitView> {
         escaped: Vec::new(),
         degraded: false,
         warnings: Vec::new(),
+        driver: None,
     })
 }
 

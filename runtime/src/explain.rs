@@ -14,7 +14,7 @@ pub use self::groups::{GroupExplained, SharedBudget};
 use crate::config::MASK;
 use crate::control::view::VariableView;
 use crate::spec::{
-    Ask, Inherit, Origin, ProbePort, ProbeSpec, ProjectSpec, Run, Sourced, Template, UnitKind, UnitSpec,
+    Ask, Driver, Inherit, Origin, ProbePort, ProbeSpec, ProjectSpec, Run, Sourced, Template, UnitKind, UnitSpec,
 };
 use crate::words::then_text;
 
@@ -181,7 +181,7 @@ fn explain_unit(spec: &ProjectSpec, name: &Name, unit: &UnitSpec, why: &str) -> 
         UnitKind::Service(program) | UnitKind::Task(program) => (run_text(&program.run), Some(program.dir.clone())),
         UnitKind::Requirement(wanted) => {
             let version = wanted.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
-            (format!("{}{version}, run natively", wanted.preset.as_str()), None)
+            (format!("{}{version}, {}", wanted.preset.name, driver_text(wanted.driver)), None)
         }
     };
     Explained {
@@ -199,6 +199,14 @@ fn explain_unit(spec: &ProjectSpec, name: &Name, unit: &UnitSpec, why: &str) -> 
         after: Vec::new(),
         budget: groups::budget_text(spec, unit),
         at: unit.at.to_string(),
+    }
+}
+
+fn driver_text(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Auto | Driver::Native => "run natively",
+        Driver::Container => "run in a container",
+        Driver::External => "run by somebody else: only asked whether it answers",
     }
 }
 

@@ -8,9 +8,11 @@ mod logs;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envctl_actors::process::{Limits, Scope, WindowSize};
+use envctl_actors::requirement::Preset;
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{ChildSpec, Flags, GroupSpec};
 use indexmap::IndexMap;
@@ -132,23 +134,73 @@ pub enum StopAsk {
 /// A requirement from a preset.
 #[derive(Debug, Clone)]
 pub struct RequirementSpec {
-    /// The preset: `postgres`, `redis`.
-    pub preset: Preset,
-    /// Wanted major version, if any.
+    /// The preset.
+    pub preset: PresetSpec,
+    /// Wanted version, if any.
     pub version: Option<String>,
-    /// Database to create (postgres); default: the project's name with `-` as `_`.
-    pub database: Option<String>,
-    /// User to create (postgres); default `postgres`.
-    pub user: Option<String>,
+    /// Options of the preset that are set.
+    pub options: BTreeMap<String, String>,
+    /// How it is run. Never [`Driver::Auto`] where somebody else's server is configured.
+    pub driver: Driver,
+    /// Where somebody else's server is, if that is written.
+    pub whereabouts: Option<Whereabouts>,
+    /// What the project does to it once it answers.
+    pub init: Vec<InitSpec>,
 }
 
-/// The requirement presets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preset {
-    /// PostgreSQL, run natively.
-    Postgres,
-    /// Redis (or valkey), run natively.
-    Redis,
+/// A preset and the name it was found by.
+#[derive(Debug, Clone)]
+pub struct PresetSpec {
+    /// The name.
+    pub name: String,
+    /// The preset.
+    pub preset: Arc<Preset>,
+}
+
+/// How a requirement is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// Natively if its programs are there, else in a container.
+    #[default]
+    Auto,
+    /// From the binaries of this machine.
+    Native,
+    /// In a container.
+    Container,
+    /// Somebody else's server: never started or stopped.
+    External,
+}
+
+/// Where somebody else's server is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// At this URL.
+    Url(String),
+    /// At the URL in this variable of the unit's `.env` files or of the caller's environment.
+    Variable(String),
+    /// On this host, with the options of the requirement.
+    Parts {
+        /// The host.
+        host: String,
+        /// The port, if it is not the usual one.
+        port: Option<u16>,
+        /// The password, if there is one.
+        password: Option<String>,
+    },
+}
+
+/// One step of a requirement's `init`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InitSpec {
+    /// A file of SQL statements, absolute.
+    Sql(PathBuf),
+    /// A line for `/bin/sh -c`.
+    Shell {
+        /// The line.
+        line: String,
+        /// Files whose change makes it due again, absolute.
+        inputs: Vec<PathBuf>,
+    },
 }
 
 /// A wish for a leased port.
@@ -325,40 +377,29 @@ impl UnitKind {
     }
 }
 
-// === impl Preset ===
+// === impl Driver ===
 
-impl Preset {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Postgres, Self::Redis];
-
-    /// The preset's name in a file.
+impl Driver {
+    /// Its name in a file.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Postgres => "postgres",
-            Self::Redis => "redis",
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Container => "container",
+            Self::External => "external",
         }
     }
+}
 
-    /// The attributes it offers to `${…}`, and which of them are secret.
-    pub fn attributes(self) -> &'static [(&'static str, bool)] {
-        match self {
-            Self::Postgres => &[
-                ("url", true),
-                ("host", false),
-                ("port", false),
-                ("user", false),
-                ("password", true),
-                ("database", false),
-            ],
-            Self::Redis => &[("url", false), ("host", false), ("port", false)],
-        }
-    }
+// === impl Whereabouts ===
 
-    /// The port it wishes for.
-    pub fn port_base(self) -> u16 {
+impl fmt::Debug for Whereabouts {
+    /// Without what may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Postgres => 5432,
-            Self::Redis => 6379,
+            Self::Url(_) => f.write_str("Url"),
+            Self::Variable(name) => write!(f, "Variable({name})"),
+            Self::Parts { host, .. } => write!(f, "Parts({host})"),
         }
     }
 }

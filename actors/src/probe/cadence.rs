@@ -69,6 +69,9 @@ enum State {
 pub const DELAY_FIRST: Duration = Duration::from_millis(20);
 /// Longest delay between readiness checks while a unit is not ready: nobody should wait longer for a thing that is up.
 pub const DELAY_NOT_READY_MAX: Duration = Duration::from_secs(1);
+/// The delay between the good answers of a row that makes a unit ready: long enough that a server which answers and dies at once
+/// is found out, short beside any start.
+pub const DELAY_CONFIRM: Duration = Duration::from_millis(15);
 /// Reasons reported while a unit is not ready yet; a text that changes with every check must not fill the journal.
 pub const FAILING_REPORTS_MAX: u32 = 8;
 
@@ -145,6 +148,8 @@ impl Cadence {
     fn next_delay(&mut self) -> Duration {
         let quick = self.quick();
         match &mut self.state {
+            // It answered: what is missing is only the confirmation that it goes on doing so.
+            State::Waiting { .. } if self.successes > 0 => DELAY_CONFIRM,
             State::Waiting { delay, .. } => {
                 *delay = (*delay * 3 / 2).min(quick);
                 *delay

@@ -6,6 +6,7 @@
 pub(crate) mod exchange;
 mod http;
 mod ownership;
+mod server;
 
 use std::future::Future;
 use std::io;
@@ -65,11 +66,13 @@ pub async fn check(
         Probe::Exec(command) => exec(command, runner, timeout).await,
         // The log stream's matcher reports the line; a check of it could only ever be wrong.
         Probe::Log(_) => Err("the line has not been seen yet".to_owned()),
-        Probe::Tcp { .. } | Probe::Http { .. } | Probe::Postgres { .. } | Probe::Redis { .. } => {
-            within(timeout, Box::pin(ask(probe, target)))
-                .await
-                .unwrap_or_else(|_| Err(format!("{} gave no answer within {timeout:?}", subject(probe))))
-        }
+        Probe::Tcp { .. }
+        | Probe::Http { .. }
+        | Probe::Server { .. }
+        | Probe::Postgres { .. }
+        | Probe::Redis { .. } => within(timeout, Box::pin(ask(probe, target)))
+            .await
+            .unwrap_or_else(|_| Err(format!("{} gave no answer within {timeout:?}", subject(probe)))),
     };
     answer.map_err(|text| failure(&text))
 }
@@ -85,6 +88,10 @@ async fn ask(probe: &Probe, target: &Target) -> Result<(), String> {
             // Before the request: whatever a stranger would answer, it says nothing about this unit.
             prove(*own, *port, target).await?;
             http::get(stream, *port, path).await
+        }
+        Probe::Server { host, port, ask, own } => {
+            server::ask(host, *port, ask).await?;
+            prove(*own, *port, target).await
         }
         Probe::Postgres { url } => {
             exchange::postgres(url).await?;
@@ -102,6 +109,7 @@ fn subject(probe: &Probe) -> String {
     match probe {
         Probe::Tcp { port, .. } => format!("port {port}"),
         Probe::Http { port, path, .. } => format!("GET {path} on port {port}"),
+        Probe::Server { ask, port, .. } => format!("{ask:?} on port {port}"),
         Probe::Exec(command) => format!("`{}`", command.program.to_string_lossy()),
         Probe::Log(pattern) => format!("a line like /{pattern}/"),
         Probe::Postgres { .. } => "PostgreSQL".to_owned(),

@@ -15,4 +15,4 @@ pub mod spec;
 pub use actor::{ProbeActor, ProbeArgs, ProbeMessage};
 pub use cadence::{Cadence, ProbeEvent, Purpose, Verdict};
 pub use check::{ExecOutcome, ExecRunner, Target, check};
-pub use spec::{Probe, ProbeFailure, Schedule};
+pub use spec::{Exchange, Probe, ProbeFailure, Schedule};

@@ -29,6 +29,17 @@ pub enum Probe {
     Exec(Box<Command>),
     /// A line of this life's output matches. Only for readiness.
     Log(Regex),
+    /// A server of any kind answers in its own protocol.
+    Server {
+        /// Where it is: a name or an address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What it is asked.
+        ask: Exchange,
+        /// As in [`Probe::Tcp`].
+        own: bool,
+    },
     /// PostgreSQL answers `SELECT 1`.
     Postgres {
         /// A `postgresql://` URL with password.
@@ -39,6 +50,31 @@ pub enum Probe {
         /// A `redis://` URL.
         url: String,
     },
+}
+
+/// A question in the protocol of a server.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Exchange {
+    /// A connection is accepted.
+    Tcp,
+    /// `GET` of this path answers 200–399.
+    Http(String),
+    /// `SELECT 1` through this URL.
+    Postgres(String),
+    /// `PING` through this URL.
+    Redis(String),
+    /// A handshake of MySQL or MariaDB.
+    Mysql,
+    /// The first bytes it sends are these.
+    Greeting(String),
+    /// `version`.
+    Memcached,
+    /// The header of AMQP 0-9-1.
+    Amqp,
+    /// `INFO`, and `PING`.
+    Nats,
+    /// `CONNECT` of MQTT 3.1.1.
+    Mqtt,
 }
 
 /// How often a probe runs and what its answers mean.
@@ -69,3 +105,23 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 pub const WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 /// Default number of consecutive failures that count.
 pub const FAILURES_DEFAULT: u32 = 3;
+
+// === impl Exchange ===
+
+impl std::fmt::Debug for Exchange {
+    /// Its kind: a URL may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "a connection",
+            Self::Http(path) => return write!(f, "GET {path}"),
+            Self::Postgres(_) => "PostgreSQL",
+            Self::Redis(_) => "Redis",
+            Self::Mysql => "MySQL",
+            Self::Greeting(_) => "its greeting",
+            Self::Memcached => "memcached",
+            Self::Amqp => "AMQP",
+            Self::Nats => "NATS",
+            Self::Mqtt => "MQTT",
+        })
+    }
+}

@@ -1,15 +1,23 @@
 //! The actor of a requirement's one life: prepares its directory, then lives like a service.
+//!
+//! ```text
+//! native     locate ─▶ plan ─▶ prepare ─▶ the server
+//! external   a stand-in that waits for its end ─▶ the server elsewhere is asked
+//! ```
 
 use std::ffi::OsString;
 use std::sync::Arc;
 
 use envctl_supervisors::reason::StartError;
 
-use super::plan::{Plan, PresetKind, Wanted};
-use super::{choose_rights, data_version, execute, locate, plan};
+use super::execute::Obstacle;
+use super::external::Elsewhere;
+use super::plan::{After, Plan, Wanted};
+use super::{choose_rights, data_version, execute, external, locate, native};
 use crate::probe::{ExecRunner, Purpose};
+use crate::process::life::{end_strays, sweep};
 use crate::process::{Command, Limits, Role, Scope};
-use crate::unit::{Asked, Begin, Kind, Prepared, UnitActor, UnitArgs};
+use crate::unit::{Asked, Begin, Kind, Prepared, UnitActor, UnitArgs, UnitReport};
 
 /// A requirement's one life.
 #[derive(Debug)]
@@ -20,6 +28,8 @@ pub struct Requirement {
     pub path: OsString,
     /// What its server may use. What prepares it is not limited: it is no part of the unit's life.
     pub limits: Limits,
+    /// The server somewhere else, if it is one.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// The actor of a requirement's one life.
@@ -30,21 +40,21 @@ pub type RequirementActor = UnitActor<Requirement>;
 impl Kind for Requirement {
     async fn prepare(self, args: UnitArgs) -> Result<Prepared, StartError> {
         let runner = args.runner.with_role(Role::Step) as Arc<dyn ExecRunner>;
+        if let Some(elsewhere) = &self.elsewhere {
+            return external::prepared(elsewhere, &self.wanted);
+        }
         let limits = self.limits;
         let plan = self.plan(&*runner).await?;
         if args.begin == Begin::Spawn {
-            execute::prepare(&plan, &*runner).await?;
+            prepare(&plan, &*runner, &args).await?;
         }
         let asked = Asked { purpose: Purpose::Ready, probe: plan.probe, schedule: plan.schedule };
-        let after = plan.after_ready;
-        let after_ready =
-            Box::pin(async move { execute::run_after_ready(&after).await.map_err(|error| error.to_string()) });
+        let after_ready = after_ready(plan.after_ready, runner, args);
         Ok(Prepared {
             command: Command { limits, ..plan.main },
             asked: vec![asked],
             after_ready: Some(after_ready),
-            // A server ends its own children in order; a signal to all of them would cut its work short.
-            stop: Some((plan.stop_signal, Scope::Main)),
+            stop: Some(plan.stop),
         })
     }
 }
@@ -53,15 +63,41 @@ impl Requirement {
     async fn plan(mut self, runner: &dyn ExecRunner) -> Result<Plan, StartError> {
         let Wanted { preset, version, data_dir, .. } = &self.wanted;
         // With several versions installed, data that is there decides.
-        let version = version.clone().or_else(|| data_version(data_dir));
-        let binaries = locate(*preset, version.as_deref(), &self.path).map_err(|missing| StartError {
-            message: missing.to_string(),
-            hint: Some(missing.hint()),
-            retry: false,
-        })?;
-        if *preset == PresetKind::Postgres {
-            self.wanted.run_as = choose_rights(runner).await?;
+        let version = version.clone().or_else(|| data_version(preset, data_dir));
+        let binaries = locate(preset, version.as_deref(), &self.path)?;
+        if let Some(native) = preset.native.as_ref().filter(|native| native.refuses_root) {
+            self.wanted.run_as = choose_rights(&native.accounts, runner).await?;
         }
-        Ok(plan(&self.wanted, &binaries))
+        native::plan(&self.wanted, &binaries)
     }
+}
+
+/// Prepares. What is in the way and provably of this unit (a server that an earlier daemon left) is ended in order first;
+/// anybody else is named.
+async fn prepare(plan: &Plan, runner: &dyn ExecRunner, args: &UnitArgs) -> Result<(), StartError> {
+    let obstacle = match execute::prepare(plan, runner).await {
+        Ok(()) => return Ok(()),
+        Err(Obstacle::Failed(error)) => return Err(error),
+        Err(obstacle) => obstacle,
+    };
+    let (processes, proof) = (&args.processes, &args.manners.proof);
+    tracing::info!(unit = %args.tag.unit, ?obstacle, "something is in the way");
+    end_strays(processes, proof).await;
+    sweep(processes, proof, Scope::All).await;
+    let Err(obstacle) = execute::prepare(plan, runner).await else { return Ok(()) };
+    if let Obstacle::PortTaken { port, owner } = &obstacle {
+        (args.report)(UnitReport::PortTaken { port: *port, owner: owner.clone() });
+    }
+    Err(obstacle.into())
+}
+
+/// What comes after the first good answer; failures that leave the server usable are told.
+fn after_ready(work: Vec<After>, runner: Arc<dyn ExecRunner>, args: UnitArgs) -> crate::unit::AfterReady {
+    Box::pin(async move {
+        let soft = execute::run_after_ready(&work, &*runner).await.map_err(|error| error.to_string())?;
+        if !soft.is_empty() {
+            (args.report)(UnitReport::Degraded(soft));
+        }
+        Ok(())
+    })
 }

@@ -1,7 +1,7 @@
 //! Carries out what a plan says. Decides nothing, spawns nothing itself: commands go through the caller's runner.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,12 +12,13 @@ use tokio::time::timeout as within;
 use tokio_postgres::{Client, NoTls};
 
 use super::locate::matches;
-use super::plan::{Action, AfterReady, Plan, Step, When};
-use super::rights;
+use super::plan::{Action, After, Plan, Step, When, Work};
+use super::preset::Preset;
+use super::{record, rights, template};
 use crate::probe::check::exchange::postgres_text;
 use crate::probe::check::shown;
 use crate::probe::{ExecOutcome, ExecRunner};
-use crate::process::{Command, RunAs};
+use crate::process::{Command, RunAs, listener};
 
 /// Longest time of one preparing command: `initdb` takes 0.5 s, and a minute on a machine that thrashes.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -25,15 +26,33 @@ pub const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 pub const AFTER_READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time of the trial of a user namespace.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Random bytes of a password; written as hexadecimal.
-const PASSWORD_BYTES: usize = 16;
+/// What keeps a server from being started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// A step failed; its `retry` is `false` where only the user can help.
+    Failed(StartError),
+    /// Somebody listens on its port already.
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Who, for people.
+        owner: String,
+    },
+    /// Somebody works on its data already.
+    DataHeld {
+        /// The lock file that says so.
+        lock: PathBuf,
+        /// Who, for people.
+        owner: String,
+    },
+}
 
 /// Carries out all steps that are due. Safe to repeat after any interruption, with the same plan or another.
 ///
 /// # Errors
-/// The first step that failed; `retry` is `false` where only the user can help.
-pub async fn prepare(plan: &Plan, runner: &dyn ExecRunner) -> Result<(), StartError> {
-    let first_start = !plan.marker.exists();
+/// The first step that failed, or what is in the way.
+pub async fn prepare(plan: &Plan, runner: &dyn ExecRunner) -> Result<(), Obstacle> {
+    let first_start = plan.marker.as_ref().is_some_and(|marker| !marker.exists());
     for step in &plan.prepare {
         match step.when {
             When::FirstStart if !first_start => {}
@@ -44,63 +63,71 @@ pub async fn prepare(plan: &Plan, runner: &dyn ExecRunner) -> Result<(), StartEr
 }
 
 /// Carries out one step.
-async fn carry_out(step: &Step, runner: &dyn ExecRunner) -> Result<(), StartError> {
+async fn carry_out(step: &Step, runner: &dyn ExecRunner) -> Result<(), Obstacle> {
+    let label = step.label.as_str();
     match &step.action {
-        Action::Run(command) => run(step.label, command, runner).await,
-        Action::CheckVersion { command, wanted } => check_version(step.label, command, wanted, runner).await,
+        Action::Run(command) => Ok(run(label, command, runner).await?),
+        Action::Make { command, into, server, cache } => {
+            let kept = cache.as_ref().and_then(|dir| template::place(dir, command, into, server));
+            if let Some(kept) = &kept
+                && template::copy_out(kept.clone(), into.clone()).await
+            {
+                return Ok(());
+            }
+            run(label, command, runner).await?;
+            if let Some(kept) = kept {
+                template::keep(into.clone(), kept).await;
+            }
+            Ok(())
+        }
+        Action::CheckVersion { command, wanted } => Ok(check_version(label, command, wanted, runner).await?),
         Action::CheckReachable { command, path, uid, gid } => {
-            let outcome = run_any(step.label, command, runner).await?;
-            if outcome.exit.is_normal() { Ok(()) } else { Err(unreachable(step.label, path, *uid, *gid)) }
+            let outcome = run_any(label, command, runner).await?;
+            if outcome.exit.is_normal() { Ok(()) } else { Err(unreachable(label, path, *uid, *gid).into()) }
         }
         _ => {
             let step = step.clone();
             tokio::task::spawn_blocking(move || touch(&step))
                 .await
-                .unwrap_or_else(|error| Err(retriable(format!("carry out a step: {error}"))))
+                .unwrap_or_else(|error| Err(retriable(format!("carry out a step: {error}")).into()))
         }
     }
 }
 
-/// Creates the roles and databases of a plan; the store must answer already.
+/// Does the work of a plan once the server answers: that of the preset, then the project's own. Gives the failures that leave
+/// the requirement usable.
 ///
 /// # Errors
-/// What PostgreSQL said.
-pub async fn run_after_ready(items: &[AfterReady]) -> Result<(), StartError> {
+/// What the server or the command said.
+pub async fn run_after_ready(items: &[After], runner: &dyn ExecRunner) -> Result<Vec<String>, StartError> {
+    let mut soft = Vec::new();
     for item in items {
-        within(AFTER_READY_TIMEOUT, Box::pin(after_ready(item)))
+        let Some(mark) = record::due(&item.due) else { continue };
+        let done = within(AFTER_READY_TIMEOUT, Box::pin(work(&item.work, runner)))
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {AFTER_READY_TIMEOUT:?}")))
-            .map_err(|text| retriable(format!("{}: {text}", label(item))))?;
+            .unwrap_or_else(|_| Err(format!("no answer within {AFTER_READY_TIMEOUT:?}")));
+        match done {
+            Ok(()) => mark.done().map_err(|error| retriable(format!("{}: {error}", item.label)))?,
+            Err(text) if item.soft => soft.push(format!("failed to {}: {text}", item.label)),
+            Err(text) => return Err(retriable(format!("{}: {text}", item.label))),
+        }
     }
-    Ok(())
-}
-
-/// The password of a requirement: the one in its directory, else a new one, which is kept there (0600) first.
-///
-/// # Errors
-/// With the path in the text.
-pub fn password(data_dir: &Path) -> io::Result<String> {
-    let path = data_dir.join("password");
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    match fs::read_to_string(&path) {
-        Ok(kept) if !kept.trim().is_empty() => return Ok(kept.trim().to_owned()),
-        Ok(_) => fs::remove_file(&path).map_err(named)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(named(error)),
-    }
-    make_password(data_dir, &path).map_err(named)
+    Ok(soft)
 }
 
 /// The version of the data in a requirement's directory, so that the same one is taken when none is wanted.
-pub fn data_version(data_dir: &Path) -> Option<String> {
-    Some(fs::read_to_string(data_dir.join("cluster/PG_VERSION")).ok()?.trim().to_owned())
+pub fn data_version(preset: &Preset, data_dir: &Path) -> Option<String> {
+    let file = preset.native.as_ref()?.data_version.as_ref()?;
+    let path = data_dir.join(preset.data.as_ref()?).join(file);
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// Whose rights PostgreSQL gets. As root, tries once whether a user namespace can be had.
+/// Whose rights a server gets that refuses to be root. As root, tries once whether a user namespace can be had; else it is
+/// one of `accounts`.
 ///
 /// # Errors
 /// If we are root and there is no account to be instead.
-pub async fn choose_rights(runner: &dyn ExecRunner) -> Result<RunAs, StartError> {
+pub async fn choose_rights(accounts: &[String], runner: &dyn ExecRunner) -> Result<RunAs, StartError> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(RunAs::Caller);
     }
@@ -109,9 +136,12 @@ pub async fn choose_rights(runner: &dyn ExecRunner) -> Result<RunAs, StartError>
         Some(account) => user_namespaces(account, runner).await,
         None => false,
     };
-    rights::choose(true, user_namespaces, &passwd).map_err(|none| StartError {
+    rights::choose(true, user_namespaces, (accounts, &passwd)).map_err(|none| StartError {
         message: none.to_string(),
-        hint: Some("`useradd --system postgres`, or run as an ordinary user".to_owned()),
+        hint: Some(match accounts.first() {
+            Some(account) => format!("`useradd --system {account}`, or run as an ordinary user"),
+            None => "run as an ordinary user".to_owned(),
+        }),
         retry: false,
     })
 }
@@ -173,21 +203,43 @@ fn version_in(output: &str) -> Option<&str> {
 
 // === files ===
 
-fn touch(step: &Step) -> Result<(), StartError> {
-    let told = |path: &Path, error: io::Error| StartError {
-        message: format!("{}: {}: {error}", step.label, path.display()),
-        hint: None,
-        retry: true,
+fn touch(step: &Step) -> Result<(), Obstacle> {
+    let told = |path: &Path, error: io::Error| {
+        Obstacle::Failed(retriable(format!("{}: {}: {error}", step.label, path.display())))
     };
     match &step.action {
         Action::CreateDir { path, mode } => create_dir(path, *mode).map_err(|error| told(path, error)),
         Action::RemoveTree(path) => remove_tree(path).map_err(|error| told(path, error)),
         Action::Rename { from, to } => rename(from, to).map_err(|error| told(to, error)),
         Action::Chown { path, account } => give(path, *account).map_err(|error| told(path, error)),
-        Action::RemoveStaleLock { file, dir } => remove_stale_lock(file, dir).map_err(|error| told(file, error)),
-        Action::CheckData { file, version } => check_data(step.label, file, version),
-        Action::Run(_) | Action::CheckVersion { .. } | Action::CheckReachable { .. } => Ok(()),
+        Action::Write { path, text, account } => write(path, &text.text, *account).map_err(|error| told(path, error)),
+        Action::CheckData { file, version } => Ok(check_data(&step.label, file, version)?),
+        Action::CheckPorts(ports) => check_ports(ports),
+        Action::RemoveStaleLock { file, dir, with } => {
+            match remove_stale_lock(file, dir.as_deref(), with).map_err(|error| told(file, error))? {
+                None => Ok(()),
+                Some(pid) => Err(Obstacle::DataHeld { lock: file.clone(), owner: listener::describe_pid(pid) }),
+            }
+        }
+        Action::Run(_) | Action::Make { .. } | Action::CheckVersion { .. } | Action::CheckReachable { .. } => Ok(()),
     }
+}
+
+/// A listener is nobody of ours: nothing of the life before is left when the next one is prepared.
+fn check_ports(ports: &[u16]) -> Result<(), Obstacle> {
+    let taken = ports.iter().find_map(|port| Some((*port, listener::describe_owner(*port)?)));
+    taken.map_or(Ok(()), |(port, owner)| Err(Obstacle::PortTaken { port, owner }))
+}
+
+/// Writes a file whole, for its owner alone.
+fn write(path: &Path, text: &str, account: Option<(u32, u32)>) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?; // 0600
+    file.write_all(text.as_bytes())?;
+    if let Some((uid, gid)) = account {
+        chown(file.path(), Some(uid), Some(gid))?;
+    }
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
@@ -234,21 +286,37 @@ fn give_entries(dir: &Path, uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_stale_lock(file: &Path, dir: &Path) -> io::Result<()> {
+/// Removes a lock whose owner is provably dead; gives the owner if it lives.
+fn remove_stale_lock(file: &Path, dir: Option<&Path>, with: &[PathBuf]) -> io::Result<Option<u32>> {
     let lock = match fs::read_to_string(file) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let pid: Option<u32> = lock.lines().next().and_then(|line| line.trim().parse().ok());
-    let real = fs::canonicalize(dir)?;
-    let is_stale = match pid.map(|pid| fs::read_link(format!("/proc/{pid}/cwd"))) {
-        None => true,
-        Some(Ok(cwd)) => cwd != real,
+    if let Some(pid) = pid
+        && lives(pid, dir)?
+    {
+        return Ok(Some(pid));
+    }
+    for file in with.iter().map(PathBuf::as_path).chain([file]) {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the owner of a lock lives. Its number may be anybody's by now: where it is known where the owner works, a process
+/// that works elsewhere is another one.
+fn lives(pid: u32, dir: Option<&Path>) -> io::Result<bool> {
+    let real = dir.map(fs::canonicalize).transpose()?;
+    match fs::read_link(format!("/proc/{pid}/cwd")) {
+        Ok(cwd) => Ok(real.is_none_or(|real| cwd == real)),
         // Gone; but without /proc nobody could tell. Any other error (another account's process) is no proof of its death.
-        Some(Err(error)) => error.kind() == io::ErrorKind::NotFound && Path::new("/proc/self/cwd").exists(),
-    };
-    if is_stale { fs::remove_file(file) } else { Ok(()) }
+        Err(error) => Ok(error.kind() != io::ErrorKind::NotFound || !Path::new("/proc/self/cwd").exists()),
+    }
 }
 
 fn check_data(label: &str, file: &Path, version: &str) -> Result<(), StartError> {
@@ -293,70 +361,74 @@ fn passable(dir: &Path, uid: u32, gid: u32) -> bool {
     metadata.mode() & bit != 0
 }
 
-fn make_password(data_dir: &Path, path: &Path) -> io::Result<String> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    let mut random = [0u8; PASSWORD_BYTES];
-    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut file = tempfile::NamedTempFile::new_in(data_dir)?; // 0600
-    writeln!(file, "{password}")?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(password),
-        // Somebody else was quicker: one of the two is the password, not one each.
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            Ok(fs::read_to_string(path)?.trim().to_owned())
+// === databases ===
+
+async fn work(work: &Work, runner: &dyn ExecRunner) -> Result<(), String> {
+    match work {
+        Work::Run(command) => {
+            let outcome = runner.run((**command).clone(), AFTER_READY_TIMEOUT).await?;
+            if outcome.exit.is_normal() { Ok(()) } else { Err(format!("{}: {}", outcome.exit, shown(&outcome.tail))) }
         }
-        Err(error) => Err(error.error),
+        Work::PostgresFile { url, file } => {
+            let text = tokio::fs::read_to_string(file).await.map_err(|error| format!("{}: {error}", file.display()))?;
+            statements(url, None, &text, None).await
+        }
+        Work::Postgres { url, unless, sql, otherwise } => {
+            statements(url, unless.as_deref(), sql, otherwise.as_deref()).await
+        }
     }
 }
 
-// === databases ===
-
-async fn after_ready(item: &AfterReady) -> Result<(), String> {
-    let (AfterReady::CreateRole { url, .. } | AfterReady::CreateDatabase { url, .. }) = item;
+async fn statements(url: &str, unless: Option<&str>, sql: &str, otherwise: Option<&str>) -> Result<(), String> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.map_err(|error| postgres_text(&error))?;
     let mut driver = JoinSet::new();
     driver.spawn(async move { connection.await.is_ok() });
-    let statement = match item {
-        AfterReady::CreateRole { name, password, .. } => {
-            let verb = if exists(&client, "pg_roles", "rolname", name).await? { "ALTER" } else { "CREATE" };
-            format!("{verb} ROLE {} LOGIN SUPERUSER PASSWORD {}", quoted(name, '"'), quoted(password, '\''))
-        }
-        AfterReady::CreateDatabase { name, .. } if exists(&client, "pg_database", "datname", name).await? => {
-            return Ok(());
-        }
-        AfterReady::CreateDatabase { name, owner, .. } => {
-            format!("CREATE DATABASE {} OWNER {}", quoted(name, '"'), quoted(owner, '"'))
-        }
+    let is_there = match unless {
+        Some(query) => has_row(&client, query).await?,
+        None => false,
     };
-    client.batch_execute(&statement).await.map_err(|error| postgres_text(&error))?;
+    let due = if is_there { otherwise } else { Some(sql) };
+    if let Some(due) = due {
+        client.batch_execute(due).await.map_err(|error| postgres_text(&error))?;
+    }
     drop(client);
     driver.join_next().await;
     Ok(())
 }
 
-async fn exists(client: &Client, catalog: &str, column: &str, name: &str) -> Result<bool, String> {
-    let query = format!("SELECT 1 FROM {catalog} WHERE {column} = $1");
-    let found = client.query_opt(&query, &[&name]).await.map_err(|error| postgres_text(&error))?;
-    Ok(found.is_some())
-}
-
-/// Doubles the quotes inside. A password of ours is hexadecimal, so a backslash needs no care.
-fn quoted(text: &str, quote: char) -> String {
-    let doubled: String = [quote, quote].iter().collect();
-    format!("{quote}{}{quote}", text.replace(quote, &doubled))
-}
-
-fn label(item: &AfterReady) -> String {
-    match item {
-        AfterReady::CreateRole { name, .. } => format!("create role {name}"),
-        AfterReady::CreateDatabase { name, .. } => format!("create database {name}"),
-    }
+async fn has_row(client: &Client, query: &str) -> Result<bool, String> {
+    let found = client.simple_query(query).await.map_err(|error| postgres_text(&error))?;
+    Ok(found.iter().any(|message| matches!(message, tokio_postgres::SimpleQueryMessage::Row(_))))
 }
 
 fn retriable(message: String) -> StartError {
     StartError { message, hint: None, retry: true }
+}
+
+// === impl Obstacle ===
+
+impl From<StartError> for Obstacle {
+    fn from(error: StartError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Obstacle> for StartError {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Failed(error) => error,
+            Obstacle::PortTaken { port, owner } => Self {
+                message: format!("use port {port}: it is held by {owner}"),
+                hint: Some(format!("end {owner}, or set another `port`")),
+                retry: true,
+            },
+            Obstacle::DataHeld { lock, owner } => Self {
+                message: format!("use the data: {} says that {owner} works on it", lock.display()),
+                hint: Some(format!("end {owner} in order: two servers on one directory would destroy the data")),
+                retry: false,
+            },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
-//! Where a store's programs are: on the PATH, or where distributions and Homebrew put them. Runs nothing.
+//! Where a server's programs are: on the PATH, or where its preset says that distributions put them. Runs nothing.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::plan::PresetKind;
+use super::preset::Preset;
+use super::preset::model::Native;
+use super::preset::text::Scope;
 
-/// The programs of one installed version of a store.
+/// The programs of one installed version of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
     /// The server.
     pub server: PathBuf,
-    /// What initialises its data, for stores that need it.
-    pub initdb: Option<PathBuf>,
+    /// What it cannot do without, by the names of the preset.
+    pub tools: BTreeMap<String, PathBuf>,
     /// Its version, where its path tells.
     pub version: Option<String>,
 }
@@ -23,63 +26,93 @@ pub struct Binaries {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MissingBinary {
     /// None is installed.
-    #[error("find {}: neither on the PATH nor in {}", programs(*preset), places(looked))]
+    #[error("find {programs}: neither on the PATH nor in {}", places(looked))]
     NotInstalled {
-        /// The store.
-        preset: PresetKind,
+        /// The programs, in words.
+        programs: String,
         /// Where else it was looked for.
         looked: Vec<PathBuf>,
+        /// What to do.
+        hint: String,
     },
     /// Only other versions are installed.
-    #[error("find version {wanted} of {}: installed are {}", preset.as_str(), Found(found))]
+    #[error("find version {wanted} of {title}: installed are {}", Found(found))]
     OtherVersion {
-        /// The store.
-        preset: PresetKind,
+        /// The server, for people.
+        title: String,
         /// The version wanted.
         wanted: String,
         /// The versions there are, and where.
         found: Vec<(String, PathBuf)>,
+        /// What to do.
+        hint: String,
     },
 }
 
 struct Found<'a>(&'a [(String, PathBuf)]);
 
-/// Directories whose children are versions, each with a `bin`: Debian and Ubuntu; Postgres.app.
-const VERSIONED: [&str; 2] = ["/usr/lib/postgresql", "/Applications/Postgres.app/Contents/Versions"];
-/// Homebrew keeps versioned formulas off the PATH (`opt/postgresql@15/bin`).
-const HOMEBREW: [&str; 3] = ["/opt/homebrew/opt", "/usr/local/opt", "/home/linuxbrew/.linuxbrew/opt"];
 /// Where servers are though a user's PATH does not say so.
 const PLAIN: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/usr/sbin", "/opt/homebrew/bin"];
+/// The words that the packages of a manager are installed by.
+const MANAGERS: [(&str, &str); 5] = [
+    ("apt", "apt install"),
+    ("dnf", "dnf install"),
+    ("pacman", "pacman -S"),
+    ("apk", "apk add"),
+    ("brew", "brew install"),
+];
 
 /// The programs of `preset`: the first on `path` (a PATH variable) if its version will do, else the highest version
 /// installed elsewhere, else one whose version cannot be told from its path.
 ///
 /// # Errors
 /// Says what to install in its [`hint`](MissingBinary::hint).
-pub fn locate(preset: PresetKind, version: Option<&str>, path: &OsStr) -> Result<Binaries, MissingBinary> {
-    let elsewhere = known_directories(preset);
-    choose(preset, version, std::env::split_paths(path).collect(), elsewhere)
+pub fn locate(preset: &Preset, version: Option<&str>, path: &OsStr) -> Result<Binaries, MissingBinary> {
+    let Some(native) = &preset.native else {
+        let (programs, looked) = (format!("programs of {}", preset.title), Vec::new());
+        let hint = "its preset has none: set `driver = \"container\"` or `driver = \"external\"`".to_owned();
+        return Err(MissingBinary::NotInstalled { programs, looked, hint });
+    };
+    let mut first: Vec<PathBuf> = native.search_first.iter().flat_map(|pattern| matching(pattern)).collect();
+    first.extend(std::env::split_paths(path));
+    let mut elsewhere: Vec<PathBuf> = native.search.iter().flat_map(|pattern| matching(pattern)).collect();
+    elsewhere.extend(PLAIN.map(PathBuf::from));
+    choose(preset, native, version, (first, elsewhere))
+}
+
+/// The first of `names` on `path` (a PATH variable), or where servers usually are.
+pub fn program(names: &[String], path: &OsStr) -> Option<PathBuf> {
+    let dirs: Vec<PathBuf> = std::env::split_paths(path).chain(PLAIN.map(PathBuf::from)).collect();
+    names.iter().find_map(|name| dirs.iter().map(|dir| dir.join(name)).find(|path| executable(path).is_some()))
 }
 
 fn choose(
-    preset: PresetKind,
+    preset: &Preset,
+    native: &Native,
     version: Option<&str>,
-    path: Vec<PathBuf>,
-    elsewhere: Vec<PathBuf>,
+    (path, elsewhere): (Vec<PathBuf>, Vec<PathBuf>),
 ) -> Result<Binaries, MissingBinary> {
-    let mut found: Vec<Binaries> = path.iter().filter_map(|dir| binaries_in(preset, dir)).collect();
-    let mut more: Vec<Binaries> = elsewhere.iter().filter_map(|dir| binaries_in(preset, dir)).collect();
+    let all: Vec<&Path> = path.iter().chain(&elsewhere).map(PathBuf::as_path).collect();
+    let in_dir = |dir: &PathBuf| binaries_in(native, dir, &all);
+    let mut found: Vec<Binaries> = path.iter().filter_map(in_dir).collect();
+    let mut more: Vec<Binaries> = elsewhere.iter().filter_map(in_dir).collect();
     more.sort_by_key(|binaries| std::cmp::Reverse(numbers(binaries.version.as_deref().unwrap_or("0"))));
     found.extend(more);
     let Some(first) = found.first() else {
-        return Err(MissingBinary::NotInstalled { preset, looked: elsewhere });
+        let (programs, hint) = (programs(native), install_hint(native, None));
+        return Err(MissingBinary::NotInstalled { programs, looked: elsewhere, hint });
     };
     let Some(wanted) = version else { return Ok(first.clone()) };
     let certain = found.iter().find(|binaries| binaries.version.as_deref().is_some_and(|v| matches(wanted, v)));
     // Whose version is unknown may still be it; the plan then begins with asking.
     match certain.or_else(|| found.iter().find(|binaries| binaries.version.is_none())) {
         Some(binaries) => Ok(binaries.clone()),
-        None => Err(MissingBinary::OtherVersion { preset, wanted: wanted.to_owned(), found: versions(found) }),
+        None => Err(MissingBinary::OtherVersion {
+            title: preset.title.clone(),
+            wanted: wanted.to_owned(),
+            found: versions(found),
+            hint: install_hint(native, Some(wanted)),
+        }),
     }
 }
 
@@ -99,22 +132,22 @@ fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.parse().ok()).collect()
 }
 
-/// The store's programs in a directory. The server's real place counts: what is on the PATH may be a link to it, and its
-/// companions (`initdb`, the shared files) are found from there.
-fn binaries_in(preset: PresetKind, dir: &Path) -> Option<Binaries> {
-    match preset {
-        PresetKind::Postgres => {
-            let server = executable(&dir.join("postgres"))?;
-            let initdb = executable(&server.with_file_name("initdb")).or_else(|| executable(&dir.join("initdb")))?;
-            let version = version_in_path(&server);
-            Some(Binaries { server, initdb: Some(initdb), version })
-        }
-        PresetKind::Redis => ["redis-server", "valkey-server"].iter().find_map(|name| {
-            // Not its real place: `redis-server` may be a link to a program that looks at its own name.
-            executable(&dir.join(name))?;
-            Some(Binaries { server: dir.join(name), initdb: None, version: None })
-        }),
-    }
+/// The server's programs in a directory; its tools may also be in one of `all`.
+fn binaries_in(native: &Native, dir: &Path, all: &[&Path]) -> Option<Binaries> {
+    native.server.iter().find_map(|name| {
+        let real = executable(&dir.join(name))?;
+        // Not its real place where nothing says so: `redis-server` may be a link to a program that looks at its own name.
+        let server = if native.real_path { real.clone() } else { dir.join(name) };
+        let beside = [real.parent()?, dir];
+        let tool = |(name, names): (&String, &Vec<String>)| {
+            let dirs = || beside.iter().chain(if native.real_path { &[] } else { all }.iter());
+            let found = names.iter().find_map(|program| dirs().find_map(|dir| executable(&dir.join(program))))?;
+            Some((name.clone(), found))
+        };
+        let tools = native.tools.iter().map(tool).collect::<Option<_>>()?;
+        let version = version_in_path(&real, &native.version_in_path);
+        Some(Binaries { server, tools, version })
+    })
 }
 
 /// The real path of a file that may be executed by somebody.
@@ -125,41 +158,66 @@ fn executable(path: &Path) -> Option<PathBuf> {
 }
 
 /// `…/postgresql/15/bin/postgres`, `…/pgsql-15/bin/…`, `…/postgresql@15/15.4/bin/…` → the version.
-fn version_in_path(server: &Path) -> Option<String> {
+fn version_in_path(server: &Path, words: &[String]) -> Option<String> {
     let dir = server.parent()?.parent()?.file_name()?.to_str()?;
     let (name, version) = dir.rsplit_once(['@', '-']).unwrap_or(("", dir));
-    if !(name.is_empty() || name.contains("postgres") || name.contains("pgsql")) {
+    if !words.iter().any(|word| word == name) {
         return None; // A number of something else.
     }
-    // Homebrew's `15.4_1`: the revision is not PostgreSQL's.
+    // Homebrew's `15.4_1`: the revision is not the server's.
     let version = version.split('_').next()?;
     (!numbers(version).is_empty()).then(|| version.to_owned())
 }
 
-fn known_directories(preset: PresetKind) -> Vec<PathBuf> {
-    let mut directories = Vec::new();
-    if preset == PresetKind::Postgres {
-        directories.extend(VERSIONED.iter().flat_map(|root| children(Path::new(root), "")));
-        // The RPMs of postgresql.org.
-        directories.extend(children(Path::new("/usr"), "pgsql-"));
+/// The directories that a pattern means; `*` stands for any name, or the rest of one.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("/")];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        found = match part.split_once('*') {
+            None => found.into_iter().map(|dir| dir.join(part)).collect(),
+            Some((before, after)) => found.iter().flat_map(|dir| children(dir, before, after)).collect(),
+        };
     }
-    let formulas = match preset {
-        PresetKind::Postgres => ["postgresql", "postgresql@"],
-        PresetKind::Redis => ["redis", "valkey"],
-    };
-    let roots = HOMEBREW.iter().flat_map(|root| formulas.map(|formula| children(Path::new(root), formula)));
-    directories.extend(roots.flatten());
-    directories.extend(PLAIN.map(PathBuf::from));
-    directories
+    found.retain(|dir| dir.is_dir());
+    found
 }
 
-/// The `bin` of each child of `root` whose name starts with `prefix`.
-fn children(root: &Path, prefix: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let mut names: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(prefix)).collect();
+fn children(dir: &Path, before: &str, after: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let is_meant =
+        |name: &str| name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after);
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.retain(|name| name.to_str().is_some_and(is_meant));
     names.sort();
-    names.iter().map(|name| root.join(name).join("bin")).filter(|bin| bin.is_dir()).collect()
+    names.iter().map(|name| dir.join(name)).collect()
+}
+
+fn programs(native: &Native) -> String {
+    let quoted = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+    let all: Vec<String> =
+        std::iter::once(&native.server).chain(native.tools.values()).map(|names| quoted(names)).collect();
+    all.join(" and ")
+}
+
+fn install_hint(native: &Native, version: Option<&str>) -> String {
+    let mut scope = Scope::default();
+    let version = version.unwrap_or_default();
+    scope.set("version", version);
+    scope.set("major", version.split('.').next().unwrap_or_default());
+    let package = |manager: &str| {
+        if version.is_empty() {
+            return native.install.get(manager).cloned();
+        }
+        native.install_version.get(manager).and_then(|text| Some(text.fill(&scope).ok()?.text))
+    };
+    let lines = MANAGERS.iter().filter_map(|(manager, words)| Some(format!("`{words} {}`", package(manager)?)));
+    let lines = lines.collect::<Vec<_>>().join(", ");
+    match (version, lines.as_str()) {
+        ("", "") => "install it, and put it on the PATH".to_owned(),
+        ("", lines) => format!("install it: {lines}; or set `driver = \"container\"`"),
+        (_, "") => "install that version of it, or change `version`".to_owned(),
+        (_, lines) => format!("install it: {lines}; or change `version`"),
+    }
 }
 
 // === impl MissingBinary ===
@@ -167,23 +225,8 @@ fn children(root: &Path, prefix: &str) -> Vec<PathBuf> {
 impl MissingBinary {
     /// What to do about it.
     pub fn hint(&self) -> String {
-        let (preset, version) = match self {
-            Self::NotInstalled { preset, .. } => (*preset, None),
-            Self::OtherVersion { preset, wanted, .. } => (*preset, Some(wanted.as_str())),
-        };
-        let major = version.map(|version| version.split('.').next().unwrap_or(version).to_owned());
-        match (preset, major) {
-            (PresetKind::Postgres, None) => {
-                "install it: `apt install postgresql`, `dnf install postgresql-server`, `brew install postgresql`"
-                    .into()
-            }
-            (PresetKind::Postgres, Some(major)) => format!(
-                "install it: `apt install postgresql-{major}`, `brew install postgresql@{major}`; or change `version`"
-            ),
-            (PresetKind::Redis, None) => {
-                "install it: `apt install redis-server`, `dnf install valkey`, `brew install redis`".into()
-            }
-            (PresetKind::Redis, Some(_)) => "install that version of it, or change `version`".into(),
+        match self {
+            Self::NotInstalled { hint, .. } | Self::OtherVersion { hint, .. } => hint.clone(),
         }
     }
 }
@@ -206,13 +249,6 @@ impl fmt::Display for Found<'_> {
     }
 }
 
-fn programs(preset: PresetKind) -> &'static str {
-    match preset {
-        PresetKind::Postgres => "`postgres` and `initdb`",
-        PresetKind::Redis => "`redis-server` or `valkey-server`",
-    }
-}
-
 fn places(looked: &[PathBuf]) -> String {
     looked.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -220,6 +256,7 @@ fn places(looked: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::requirement::preset::builtin;
     use tempfile::TempDir;
 
     fn install(root: &TempDir, dir: &str, programs: &[&str], mode: u32) -> PathBuf {
@@ -234,7 +271,9 @@ mod tests {
 
     fn postgres(version: Option<&str>, path: &[&PathBuf], elsewhere: &[&PathBuf]) -> Result<PathBuf, MissingBinary> {
         let all = |dirs: &[&PathBuf]| dirs.iter().map(|dir| (*dir).clone()).collect();
-        choose(PresetKind::Postgres, version, all(path), all(elsewhere)).map(|binaries| binaries.server)
+        let preset = builtin("postgres").unwrap();
+        let native = preset.native.as_ref().unwrap();
+        choose(&preset, native, version, (all(path), all(elsewhere))).map(|binaries| binaries.server)
     }
 
     const BOTH: [&str; 2] = ["postgres", "initdb"];
@@ -278,8 +317,9 @@ mod tests {
         let real = install(&root, "lib/15/bin", &BOTH, 0o755);
         let links = install(&root, "usr/bin", &[], 0o755);
         std::os::unix::fs::symlink(real.join("postgres"), links.join("postgres")).unwrap();
-        let found = choose(PresetKind::Postgres, Some("15"), vec![links], vec![]).unwrap();
-        assert_eq!(found.initdb, Some(real.join("initdb")));
+        let preset = builtin("postgres").unwrap();
+        let found = choose(&preset, preset.native.as_ref().unwrap(), Some("15"), (vec![links], vec![])).unwrap();
+        assert_eq!(found.tools["initdb"], real.join("initdb"));
         assert_eq!(found.version.as_deref(), Some("15"));
     }
 
@@ -287,7 +327,8 @@ mod tests {
     fn valkey_stands_in_for_redis() {
         let root = TempDir::new().unwrap();
         let bin = install(&root, "bin", &["valkey-server"], 0o755);
-        let found = choose(PresetKind::Redis, None, vec![bin.clone()], vec![]).unwrap();
+        let preset = builtin("redis").unwrap();
+        let found = choose(&preset, preset.native.as_ref().unwrap(), None, (vec![bin.clone()], vec![])).unwrap();
         assert_eq!(found.server, bin.join("valkey-server"));
     }
 
@@ -297,9 +338,11 @@ mod tests {
         let nine = install(&root, "lib/9/bin", &BOTH, 0o755);
         let other = postgres(Some("16"), &[&nine], &[]).unwrap_err();
         let at = nine.join("postgres");
-        assert_eq!(other.to_string(), format!("find version 16 of postgres: installed are 9 ({})", at.display()));
+        assert_eq!(other.to_string(), format!("find version 16 of PostgreSQL: installed are 9 ({})", at.display()));
         assert!(other.hint().contains("apt install postgresql-16"));
-        let none = choose(PresetKind::Redis, None, vec![], vec!["/nowhere".into()]).unwrap_err();
+        let preset = builtin("redis").unwrap();
+        let none =
+            choose(&preset, preset.native.as_ref().unwrap(), None, (vec![], vec!["/nowhere".into()])).unwrap_err();
         assert_eq!(none.to_string(), "find `redis-server` or `valkey-server`: neither on the PATH nor in /nowhere");
         assert!(none.hint().contains("brew install redis"));
     }

@@ -3,69 +3,77 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::locate::Binaries;
+use super::preset::{Preset, Scope, Value};
 use crate::probe::{Probe, Schedule};
-use crate::process::{Command, RunAs};
-
-/// The presets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PresetKind {
-    /// PostgreSQL.
-    Postgres,
-    /// Redis or valkey.
-    Redis,
-}
+use crate::process::{Command, RunAs, Scope as StopScope};
 
 /// What is wanted.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Which store.
-    pub preset: PresetKind,
+    /// Which server.
+    pub preset: Arc<Preset>,
+    /// The preset's name.
+    pub name: String,
     /// Its version, as far as it matters: `15`, `7.2`.
     pub version: Option<String>,
-    /// The database to have (postgres).
-    pub database: String,
-    /// The user to have (postgres).
-    pub user: String,
-    /// That user's password: [`password`](super::password) keeps it.
-    pub password: String,
-    /// The leased port.
-    pub port: u16,
+    /// What its texts stand for before anything starts: [`Preset::scope`].
+    pub scope: Scope,
+    /// The leased ports, by name.
+    pub ports: BTreeMap<String, u16>,
     /// The directory that belongs to this requirement.
     pub data_dir: PathBuf,
+    /// Where data that is the same for everybody is kept, to be copied; `None`: nothing is kept.
+    pub cache: Option<PathBuf>,
     /// The whole environment of its processes: [`base_env`].
     pub env: BTreeMap<OsString, OsString>,
     /// Whose rights they have: [`choose_rights`](super::choose_rights).
     pub run_as: RunAs,
+    /// What else is done once it answers, in the words of the project.
+    pub init: Vec<Init>,
+}
+
+/// A step of the project's own, done once for the data and again when it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    /// A file of SQL statements.
+    Sql(PathBuf),
+    /// A command in the project's directory and the environment of units that need the requirement.
+    Run {
+        /// What it is called in messages: the line, as it was written.
+        label: String,
+        /// The command.
+        command: Box<Command>,
+        /// Files whose change makes it due again.
+        inputs: Vec<PathBuf>,
+    },
 }
 
 /// Everything there is to do, in the order of the fields.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Exists once the first start has been prepared.
-    pub marker: PathBuf,
+    /// Exists once the first start has been prepared; `None`: there is no first start.
+    pub marker: Option<PathBuf>,
     /// Before the main process.
     pub prepare: Vec<Step>,
     /// The main process.
     pub main: Command,
-    /// The signal that ends it in order.
-    pub stop_signal: i32,
+    /// The signal that ends it in order, and who gets it.
+    pub stop: (i32, StopScope),
     /// How its readiness is asked.
     pub probe: Probe,
     /// How often.
     pub schedule: Schedule,
     /// Once it is ready, before it may be called so.
-    pub after_ready: Vec<AfterReady>,
-    /// What it offers to `${…}`.
-    pub attributes: BTreeMap<String, Attribute>,
+    pub after_ready: Vec<After>,
 }
 
 /// One step of preparation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// What it does, as in "failed to …".
-    pub label: &'static str,
+    pub label: String,
     /// When it is due.
     pub when: When,
     /// What is done.
@@ -86,6 +94,17 @@ pub enum When {
 pub enum Action {
     /// Runs a command to its end, which must be clean.
     Run(Box<Command>),
+    /// Makes data by a command, or copies what the same command made before.
+    Make {
+        /// The command; it works in `into`.
+        command: Box<Command>,
+        /// Where the data is made.
+        into: PathBuf,
+        /// The program whose version the data is of.
+        server: PathBuf,
+        /// Where results are kept; `None`: it is always made anew.
+        cache: Option<PathBuf>,
+    },
     /// Runs a command that prints its version, which must be the wanted one.
     CheckVersion {
         /// The command.
@@ -93,9 +112,9 @@ pub enum Action {
         /// The version.
         wanted: String,
     },
-    /// The data must be of this version (`PG_VERSION`), or not there yet.
+    /// The data must be of this version, or not there yet.
     CheckData {
-        /// The file.
+        /// The file that says so (`PG_VERSION`).
         file: PathBuf,
         /// The version.
         version: String,
@@ -106,6 +125,15 @@ pub enum Action {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+    },
+    /// Writes a file, 0600.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What stands in it.
+        text: Value,
+        /// Whose it is; `None`: ours.
+        account: Option<(u32, u32)>,
     },
     /// Removes a directory with all it holds, if it exists.
     RemoveTree(PathBuf),
@@ -134,54 +162,71 @@ pub enum Action {
         /// The account's gid.
         gid: u32,
     },
-    /// Removes a lock file left by a server that was killed: its pid may be anybody's by now. Kept if that process
-    /// really works in `dir`.
+    /// Removes a lock file left by a server that was killed. Its pid may be anybody's by now; one whose owner lives is an obstacle.
     RemoveStaleLock {
         /// The lock file; its first line is the pid.
         file: PathBuf,
-        /// The server's working directory.
-        dir: PathBuf,
+        /// The server's working directory, if that tells it from others.
+        dir: Option<PathBuf>,
+        /// Files that go with it.
+        with: Vec<PathBuf>,
     },
+    /// Nobody may listen on these ports yet.
+    CheckPorts(Vec<u16>),
 }
 
-/// What is done once the store answers.
-#[derive(Clone, PartialEq, Eq)]
-pub enum AfterReady {
-    /// Creates a role that may do everything, or gives it this password.
-    CreateRole {
-        /// URL of the maintenance database, as its superuser.
-        url: String,
-        /// The role.
+/// What is done once the server answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After {
+    /// What it does, as in "failed to …".
+    pub label: String,
+    /// What is done.
+    pub work: Work,
+    /// Whether the requirement is usable without it.
+    pub soft: bool,
+    /// When it is due.
+    pub due: Due,
+}
+
+/// When work is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// At every start.
+    Always,
+    /// Once for the data, and again when it changes.
+    Once {
+        /// Keeps what was done.
+        record: PathBuf,
+        /// The name it is kept under.
         name: String,
-        /// Its password.
-        password: String,
-    },
-    /// Creates a database unless it exists.
-    CreateDatabase {
-        /// URL of the maintenance database, as its superuser.
-        url: String,
-        /// The database.
-        name: String,
-        /// Its owner.
-        owner: String,
+        /// Files whose content counts, beside the work itself.
+        inputs: Vec<PathBuf>,
     },
 }
 
-/// A value for `${unit.attribute}`.
+/// Work on a server that answers.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Attribute {
-    /// The text.
-    pub value: String,
-    /// Whether it must not be shown or stand in an argument list.
-    pub secret: bool,
-}
-
-/// Plans. Touches nothing, and the same input gives the same plan.
-pub fn plan(wanted: &Wanted, binaries: &Binaries) -> Plan {
-    match wanted.preset {
-        PresetKind::Postgres => super::postgres::plan(wanted, binaries),
-        PresetKind::Redis => super::redis::plan(wanted, binaries),
-    }
+pub enum Work {
+    /// Statements for PostgreSQL.
+    Postgres {
+        /// The URL.
+        url: String,
+        /// Not due if this query gives a row.
+        unless: Option<String>,
+        /// What is executed.
+        sql: String,
+        /// What is executed if it is not due.
+        otherwise: Option<String>,
+    },
+    /// A file of statements for PostgreSQL.
+    PostgresFile {
+        /// The URL.
+        url: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A command that must end well.
+    Run(Box<Command>),
 }
 
 /// The environment of a requirement: next to nothing, so that no `PGDATA` or `LD_PRELOAD` of a caller changes it.
@@ -197,24 +242,12 @@ pub fn base_env(path: &OsStr, home: &Path, timezone: Option<&OsStr>) -> BTreeMap
     env
 }
 
-// === impl PresetKind ===
-
-impl PresetKind {
-    /// Its name in a file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Redis => "redis",
-        }
-    }
-}
-
 // === impl Wanted ===
 
 impl Wanted {
-    /// The store's own directory.
-    pub fn cluster(&self) -> PathBuf {
-        self.data_dir.join("cluster")
+    /// The directory of the server's own data.
+    pub fn data(&self) -> Option<PathBuf> {
+        self.preset.data.as_ref().map(|name| self.data_dir.join(name))
     }
 
     /// A command of this requirement. It works in `/`: its own directory may be closed to the account it runs as.
@@ -229,52 +262,37 @@ impl Wanted {
             stdin: None,
         }
     }
+
+    /// The account its processes run as, where that is another one.
+    pub(super) fn account(&self) -> Option<(u32, u32)> {
+        match self.run_as {
+            RunAs::Account { uid, gid } => Some((uid, gid)),
+            RunAs::Caller | RunAs::MappedUser { .. } | RunAs::User { .. } => None,
+        }
+    }
 }
 
 // === impl Step ===
 
 impl Step {
-    pub(super) fn always(label: &'static str, action: Action) -> Self {
-        Self { label, when: When::Always, action }
+    pub(super) fn always(label: impl Into<String>, action: Action) -> Self {
+        Self { label: label.into(), when: When::Always, action }
     }
 
-    pub(super) fn first(label: &'static str, action: Action) -> Self {
-        Self { label, when: When::FirstStart, action }
-    }
-}
-
-// === impl Attribute ===
-
-impl Attribute {
-    pub(super) fn open(value: impl Into<String>) -> Self {
-        Self { value: value.into(), secret: false }
-    }
-
-    pub(super) fn secret(value: impl Into<String>) -> Self {
-        Self { value: value.into(), secret: true }
+    pub(super) fn first(label: impl Into<String>, action: Action) -> Self {
+        Self { label: label.into(), when: When::FirstStart, action }
     }
 }
 
-// The three types that hold a password do not show it, not even to a developer's log.
+// === impl Work ===
 
-impl std::fmt::Debug for Attribute {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.secret { "(secret)" } else { &self.value })
-    }
-}
-
-impl std::fmt::Debug for AfterReady {
+impl std::fmt::Debug for Work {
+    /// Its kind: statements and URLs may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::CreateRole { name, .. } => write!(f, "CreateRole({name})"),
-            Self::CreateDatabase { name, owner, .. } => write!(f, "CreateDatabase({name}, owner {owner})"),
+            Self::Postgres { .. } => f.write_str("statements for PostgreSQL"),
+            Self::PostgresFile { file, .. } => write!(f, "{} for PostgreSQL", file.display()),
+            Self::Run(command) => write!(f, "{:?} {:?}", command.program, command.args),
         }
-    }
-}
-
-impl std::fmt::Debug for Wanted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { preset, version, port, data_dir, run_as, .. } = self;
-        write!(f, "Wanted({preset:?} {version:?} on {port} in {} as {run_as:?})", data_dir.display())
     }
 }

@@ -1,36 +1,33 @@
-//! Whose rights PostgreSQL runs with when we are root, which it refuses to be.
+//! Whose rights a server runs with that refuses to be root, when we are.
 //!
 //! First choice: a user namespace in which we are a uid that exists in passwd. The data stays ours, nothing is chowned.
 //! Second, where user namespaces are refused (most containers): an account of the machine, which the data is given to.
 
 use crate::process::RunAs;
 
-/// There is no account that PostgreSQL could run as.
+/// There is no account that the server could run as: none of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "find an account for postgres, which refuses to run as root: there is neither a user namespace nor a `postgres` account"
-)]
-pub struct NoAccount;
+#[error("find an account for a server that refuses to run as root: there is neither a user namespace nor {}", accounts(.0))]
+pub struct NoAccount(pub Vec<String>);
 
-/// The accounts to run as, best first.
-const ACCOUNTS: [&str; 2] = ["postgres", "_postgres"];
 /// The accounts to be mapped to, best first: they own nothing, and it shows in `ps` who it is.
 const MAPPED: [&str; 2] = ["nobody", "postgres"];
 
-/// Decides. `passwd` is the text of /etc/passwd.
+/// Decides. `accounts` are those to run as, best first; `passwd` is the text of /etc/passwd.
 ///
 /// # Errors
 /// If we are root and there is no other account to be.
-pub fn choose(root: bool, user_namespaces: bool, passwd: &str) -> Result<RunAs, NoAccount> {
+pub fn choose(root: bool, user_namespaces: bool, (accounts, passwd): (&[String], &str)) -> Result<RunAs, NoAccount> {
     if !root {
         return Ok(RunAs::Caller);
     }
     if user_namespaces && let Some((uid, gid)) = account(passwd, &MAPPED).or_else(|| any_account(passwd)) {
         return Ok(RunAs::MappedUser { uid, gid });
     }
-    match account(passwd, &ACCOUNTS) {
+    let names: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    match account(passwd, &names) {
         Some((uid, gid)) => Ok(RunAs::Account { uid, gid }),
-        None => Err(NoAccount),
+        None => Err(NoAccount(accounts.to_vec())),
     }
 }
 
@@ -41,6 +38,15 @@ pub fn mapped_account(passwd: &str) -> Option<(u32, u32)> {
 
 fn account(passwd: &str, names: &[&str]) -> Option<(u32, u32)> {
     names.iter().find_map(|name| entries(passwd).find(|(found, _)| found == name).map(|(_, ids)| ids))
+}
+
+fn accounts(names: &[String]) -> String {
+    match names {
+        [] => "an account of its own".to_owned(),
+        names => {
+            format!("an account {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
+        }
+    }
 }
 
 fn any_account(passwd: &str) -> Option<(u32, u32)> {
@@ -61,6 +67,11 @@ fn entries(passwd: &str) -> impl Iterator<Item = (&str, (u32, u32))> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As PostgreSQL's preset asks.
+    fn choose(root: bool, user_namespaces: bool, passwd: &str) -> Result<RunAs, NoAccount> {
+        super::choose(root, user_namespaces, (&["postgres".to_owned(), "_postgres".to_owned()], passwd))
+    }
 
     const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nbroken\ndaemon:x:1:1::/:/bin/false\n\
         nobody:x:65534:65533::/:/bin/false\npostgres:x:101:104::/var/lib/postgresql:/bin/bash\n";
@@ -83,8 +94,9 @@ mod tests {
 
     #[test]
     fn without_any_account_the_error_says_what_is_missing() {
-        assert_eq!(choose(true, false, "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:"), Err(NoAccount));
-        assert_eq!(choose(true, true, "root:x:0:0::/root:/bin/sh"), Err(NoAccount));
-        assert!(NoAccount.to_string().contains("`postgres` account"));
+        let none = NoAccount(vec!["postgres".to_owned(), "_postgres".to_owned()]);
+        assert_eq!(choose(true, false, "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:"), Err(none.clone()));
+        assert_eq!(choose(true, true, "root:x:0:0::/root:/bin/sh"), Err(none.clone()));
+        assert!(none.to_string().contains("an account `postgres`"));
     }
 }

@@ -72,6 +72,15 @@ pub enum UnitReport {
     Short(StartError),
     /// Limits that are not in force, or less than asked for: one line each.
     Unheld(Vec<String>),
+    /// Somebody else has a port that it was to have; that it could not be started is told next.
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Who has it, for people.
+        owner: String,
+    },
+    /// It is usable, and less than whole: one line for each thing that failed.
+    Degraded(Vec<String>),
     /// The kernel killed it because its memory limit was reached; its end is told next.
     OutOfMemory,
     /// It could not be started.

@@ -27,6 +27,7 @@ pub(crate) fn unit(name: &str, state: UnitState) -> UnitView {
         escaped: Vec::new(),
         degraded: false,
         warnings: Vec::new(),
+        driver: None,
     }
 }
 

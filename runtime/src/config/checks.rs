@@ -236,7 +236,7 @@ fn unknown_unit(findings: &mut Findings, model: &Model, reference: &Reference) {
 /// The attributes that `${…}` can name of a unit, and whether they are secret.
 fn attributes(spec: &UnitSpec) -> Vec<(String, bool)> {
     if let UnitKind::Requirement(requirement) = &spec.kind {
-        return requirement.preset.attributes().iter().map(|(name, secret)| ((*name).to_owned(), *secret)).collect();
+        return requirement.preset.preset.attribute_names();
     }
     let mut attributes = Vec::new();
     for port in spec.ports.keys() {

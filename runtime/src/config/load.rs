@@ -11,7 +11,7 @@ use super::discover::{Source, local_file};
 use super::origin::Place;
 use super::show::{EffectiveValue, effective};
 use super::tree::{self, NAMED_TABLES, Table};
-use super::{checks, needs, project, resolve};
+use super::{checks, needs, presets, project, resolve};
 use crate::spec::ProjectSpec;
 
 /// Largest file read. A configuration of this size was not written by a person.
@@ -75,7 +75,8 @@ pub fn load(source: &Source) -> Result<Loaded, Diagnostics> {
     if findings.has_errors() {
         return Err(findings.finish());
     }
-    let model = project::read(&mut findings, &tree);
+    let preset_dirs = presets::directories(&root, source.user_config.as_deref());
+    let model = project::read(&mut findings, &tree, &preset_dirs);
     let edges = needs::edges(&mut findings, &model);
     checks::run(&mut findings, &model, &edges);
     if findings.has_errors() {

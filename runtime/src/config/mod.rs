@@ -13,12 +13,12 @@
 //!
 //! | where | keys |
 //! |---|---|
-//! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` `on_daemon_death` |
+//! | top | `name` `env` `env_file` `inherit` `logs` `services` `requirements` `tasks` `groups` `supervision` `presets` `on_daemon_death` |
 //! | `logs`, also of a unit | `max_bytes` `segment_bytes` `max_segments` `max_age` `segment_age` `compress` |
 //! | a unit of any kind | `env` `env_file` `needs` `restart` `backoff` `intensity` `period` `unstable` `stable_after` `stop` `critical` `escalate` `port` `description` `limits` `nice` |
 //! | a service or task | `cmd` or `sh`, `dir` `ports` `umask` `user` `stdin` `tty` (`watch` `prepare`: not carried out yet) |
 //! | a service | `ready` `alive` |
-//! | a requirement | `preset` `version` `database` `user` `ready.within` |
+//! | a requirement | `preset` `version` `driver` `options` `database` `user` `init` `url` `url_from` `host` `password` `ready.within` |
 //! | a probe | one of `http` `tcp` `exec` `sh` `log`; `port` with `http`; `within` (ready) `every` `timeout` `failures` |
 //! | `limits` | `memory` `cpu` `processes` `open_files` `core` `file_size` |
 //! | `stop` | `signal` or `cmd` or `sh`; `scope` `grace` (in a list: `after`); of a requirement `grace` alone |
@@ -41,10 +41,12 @@ mod model;
 mod nearest;
 mod needs;
 mod origin;
+mod presets;
 mod probe;
 mod program;
 mod project;
 mod reader;
+mod requirement;
 mod resolve;
 mod show;
 mod stop;
@@ -53,6 +55,7 @@ mod syntax;
 pub mod template;
 mod terminal;
 mod tree;
+mod typed;
 mod unit;
 
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticView, Diagnostics, Severity, SourceText};

@@ -1,15 +1,18 @@
 //! Reads the top of the file: the project's own keys, and its units one by one.
 
+use std::path::PathBuf;
+
 use envctl_supervisors::{Name, NameError};
 
 use super::diagnostic::{Diagnostic, Findings, Severity};
 use super::logs::LOGS_DEFAULT;
 use super::model::Model;
 use super::origin::Place;
+use super::presets::Catalog;
 use super::reader::Reader;
 use super::tree::{Entry, Table};
 use super::unit::{self, Table as UnitTable};
-use super::{environment, group, logs, stop};
+use super::{environment, group, logs, presets, stop};
 use crate::spec::Inherit;
 
 /// Most units of one project: every check after this may be quadratic.
@@ -22,7 +25,7 @@ cmd = [\"python3\", \"-m\", \"http.server\", \"${web.port}\"]
 port = 8000";
 
 /// Reads the merged tree.
-pub(super) fn read(findings: &mut Findings, tree: &Table) -> Model {
+pub(super) fn read(findings: &mut Findings, tree: &Table, preset_dirs: &[PathBuf]) -> Model {
     let mut reader = Reader::new("", tree);
     let name = reader.text(findings, "name").and_then(|text| name(findings, text.value, &text.at));
     let mut references = Vec::new();
@@ -34,7 +37,8 @@ pub(super) fn read(findings: &mut Findings, tree: &Table) -> Model {
     let supervision = group::supervision(findings, &mut reader);
     let mut model =
         Model { name, env, references, inherit, end_with_daemon, logs, drafts, groups, supervision, bad_names };
-    units(findings, &mut reader, &mut model);
+    let presets = presets::read(findings, &mut reader, preset_dirs);
+    units(findings, &mut reader, &presets, &mut model);
     group::read(findings, &mut reader, &mut model);
     reader.finish(findings);
     model
@@ -75,7 +79,7 @@ fn bad_name(findings: &mut Findings, text: &str, at: &Place, error: &NameError) 
     }
 }
 
-fn units(findings: &mut Findings, reader: &mut Reader<'_>, model: &mut Model) {
+fn units(findings: &mut Findings, reader: &mut Reader<'_>, presets: &Catalog, model: &mut Model) {
     let mut entries: Vec<(UnitTable, &String, &Entry)> = Vec::new();
     for (key, of) in UnitTable::ALL {
         if let Some((table, _)) = reader.table(findings, key) {
@@ -95,7 +99,7 @@ fn units(findings: &mut Findings, reader: &mut Reader<'_>, model: &mut Model) {
     }
     for (of, text, entry) in entries {
         let name = name(findings, text, &entry.key_at);
-        match name.and_then(|name| unit::read(findings, of, &name, entry)) {
+        match name.and_then(|name| unit::read(findings, of, (&name, entry), presets)) {
             Some(draft) => model.drafts.push(draft),
             None => model.bad_names.push(text.clone()),
         }

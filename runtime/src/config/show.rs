@@ -268,6 +268,9 @@ fn is_secret(key: &str, value: &str) -> bool {
 
 /// By the last part of the key, and only in an environment: `services.token.port` is no secret.
 fn key_is_secret(key: &str) -> bool {
+    if key.starts_with("requirements.") && key.ends_with(".password") {
+        return true;
+    }
     let Some((_, name)) = key.rsplit_once("env.") else { return false };
     let name = name.to_ascii_uppercase();
     SECRET_WORDS.iter().any(|word| name.contains(word)) || name.ends_with("_KEY")

@@ -122,7 +122,7 @@ fn lay_over(below: &mut Entry, entry: Entry, path: &mut Vec<String>) {
 fn merges_by_key(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path[..] {
-        ["env" | "logs" | "supervision"] => true,
+        ["env" | "logs" | "supervision" | "presets"] => true,
         [kind] | [kind, _] | [kind, _, "env" | "logs" | "ports"] => NAMED_TABLES.contains(&kind),
         _ => false,
     }

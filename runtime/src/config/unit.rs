@@ -6,15 +6,16 @@ use indexmap::IndexMap;
 
 use super::diagnostic::Findings;
 use super::model::{Draft, Reference, UNNAMED_PORT};
-use super::nearest::nearest;
 use super::origin::{At, Place};
+use super::presets::Catalog;
 use super::probe::{ProbeReader, Purpose, default_probe, port_number};
 use super::project::name;
 use super::reader::{Reader, table};
+use super::requirement::{self, RequirementReader, further_ports};
 use super::stop::StopReader;
 use super::tree::{Entry, Node, Value};
 use super::{confine, environment, logs, needs, program, supervise, terminal};
-use crate::spec::{PortWish, Preset, ProbeSpec, RequirementSpec, UnitKind, UnitSpec};
+use crate::spec::{Driver, PortWish, ProbeSpec, RequirementSpec, UnitKind, UnitSpec};
 
 /// Keys of the design that are accepted and not carried out in this build.
 const LATER: [&str; 2] = ["watch", "prepare"];
@@ -41,7 +42,12 @@ struct UnitReader<'a> {
 }
 
 /// Reads `entry` as the unit `name`. `None` if it is no table or has no command: its mistakes have been noted.
-pub(super) fn read(findings: &mut Findings, of: Table, name: &Name, entry: &Entry) -> Option<Draft> {
+pub(super) fn read(
+    findings: &mut Findings,
+    of: Table,
+    (name, entry): (&Name, &Entry),
+    presets: &Catalog,
+) -> Option<Draft> {
     let label = format!("{} `{name}`", of.kind());
     let (keys, _) = table(findings, &entry.node, &label)?;
     let mut unit = UnitReader {
@@ -52,7 +58,7 @@ pub(super) fn read(findings: &mut Findings, of: Table, name: &Name, entry: &Entr
         references: Vec::new(),
         bases: Vec::new(),
     };
-    let draft = unit.draft(of);
+    let draft = unit.draft(of, presets);
     unit.reader.finish(unit.findings);
     draft
 }
@@ -76,14 +82,14 @@ impl Table {
 // === impl UnitReader ===
 
 impl UnitReader<'_> {
-    fn draft(&mut self, of: Table) -> Option<Draft> {
+    fn draft(&mut self, of: Table, presets: &Catalog) -> Option<Draft> {
         let mut child = ChildSpec::new(self.name.clone());
         if of == Table::Tasks {
             child.restart = Restart::Temporary;
         }
         supervise::read(self.findings, &mut self.reader, &mut child);
         let mut stop = StopReader { findings: self.findings, references: &mut self.references };
-        let stop = match of {
+        let mut stop = match of {
             Table::Requirements => stop.grace_alone(&mut self.reader, &mut child),
             Table::Services | Table::Tasks => stop.read(&mut self.reader, &mut child),
         };
@@ -97,14 +103,17 @@ impl UnitReader<'_> {
             confine::own(self.findings, &mut self.reader, &mut confines);
         }
         let kind = match of {
-            Table::Requirements => self.requirement().map(UnitKind::Requirement),
+            Table::Requirements => self.requirement(presets).map(UnitKind::Requirement),
             Table::Services => self.program().map(UnitKind::Service),
             Table::Tasks => self.program().map(UnitKind::Task),
         };
         let ports = self.ports(kind.as_ref());
+        if let Some(UnitKind::Requirement(requirement)) = &kind {
+            requirement::usual_grace(&self.reader, &requirement.preset.preset, &mut child, &mut stop);
+        }
         let (ready, alive) = self.probes(of, &ports);
         child.readiness = match (of, &ready) {
-            (Table::Requirements, _) => Readiness::Within(self.requirement_within()),
+            (Table::Requirements, _) => Readiness::Within(self.requirement_within(kind.as_ref())),
             (_, Some(probe)) => Readiness::Within(probe.within),
             (_, None) => Readiness::Unreported,
         };
@@ -143,46 +152,24 @@ impl UnitReader<'_> {
         }
     }
 
-    fn requirement(&mut self) -> Option<RequirementSpec> {
+    fn requirement(&mut self, presets: &Catalog) -> Option<RequirementSpec> {
         terminal::refuse(self.findings, &mut self.reader);
-        let version = self.owned_text("version");
-        let database = self.owned_text("database");
-        let user = self.owned_text("user");
-        let named = self.reader.text(self.findings, "preset");
-        let wanted = named.unwrap_or(At { value: self.name.as_str(), at: self.at.clone() });
-        let preset = Preset::ALL.into_iter().find(|preset| preset.as_str() == wanted.value);
-        if preset.is_none() {
-            let known = Preset::ALL.map(Preset::as_str);
-            let hint = match nearest(wanted.value, known) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("presets: {}; name one with `preset = \"…\"`", known.join(", ")),
-            };
-            let message = format!("there is no preset \"{}\"", wanted.value);
-            self.findings.error("unknown-preset", &wanted.at, message).hint(hint);
-        }
-        Some(RequirementSpec { preset: preset?, version, database, user })
+        RequirementReader { findings: self.findings, presets, name: &self.name, at: self.at }.read(&mut self.reader)
     }
 
     /// A preset asks its own question; only its time can be set.
-    fn requirement_within(&mut self) -> std::time::Duration {
+    fn requirement_within(&mut self, kind: Option<&UnitKind>) -> std::time::Duration {
         let within = self.reader.table(self.findings, "ready").and_then(|(keys, _)| {
             let mut inner = Reader::new(self.reader.path("ready"), keys);
             let within = inner.span(self.findings, "within");
             inner.finish(self.findings);
             within
         });
-        within.unwrap_or(envctl_actors::probe::spec::WITHIN_DEFAULT)
-    }
-
-    fn owned_text(&mut self, key: &'static str) -> Option<String> {
-        let text = self.reader.text(self.findings, key)?;
-        if text.value.is_empty() {
-            self.findings
-                .error("bad-value", &text.at, format!("{} is empty", self.reader.path(key)))
-                .hint(format!("write a value, or take `{key}` away for the preset's own"));
-            return None;
-        }
-        Some(text.value.to_owned())
+        let usual = match kind {
+            Some(UnitKind::Requirement(spec)) => requirement::within(&spec.preset.preset, spec.driver),
+            _ => envctl_actors::probe::spec::WITHIN_DEFAULT,
+        };
+        within.unwrap_or(usual)
     }
 
     fn ports(&mut self, kind: Option<&UnitKind>) -> IndexMap<Name, PortWish> {
@@ -193,7 +180,15 @@ impl UnitReader<'_> {
                 ports.insert(unnamed.clone(), PortWish { base });
             }
         } else if let Some(UnitKind::Requirement(requirement)) = kind {
-            ports.insert(unnamed.clone(), PortWish { base: requirement.preset.port_base() });
+            let base = requirement.preset.preset.ports.get(UNNAMED_PORT);
+            ports.extend(base.map(|base| (unnamed.clone(), PortWish { base: *base })));
+        }
+        if let Some(UnitKind::Requirement(requirement)) = kind {
+            ports.extend(further_ports(&requirement.preset.preset).map(|(name, base)| (name, PortWish { base })));
+            if requirement.driver == Driver::External {
+                // Nothing of ours listens. Where the other server does is told by the requirement itself.
+                return IndexMap::new();
+            }
         }
         if !matches!(kind, Some(UnitKind::Requirement(_))) {
             self.named_ports(&unnamed, &mut ports);

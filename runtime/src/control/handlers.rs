@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::frame::{self, KIND_END, KIND_ITEM, KIND_REPLY};
 use super::view::{DaemonView, ProjectState, ProjectView, UpgradeView};
 use super::wire::{
-    Accepted, Attach, DaemonStatus, DaemonStop, DaemonStopReply, DaemonUpgrade, Down, DownReply, Exec, ExecReply,
-    FollowEvents, Frame, Kill, LogsGrown, Operate, ProjectRef, Ps, PsReply, Refusal, Request, Subscribe, TypeIn,
-    UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs, WatchProject,
+    Accepted, Attach, DaemonStatus, DaemonStop, DaemonStopReply, DaemonUpgrade, Down, DownReply, DropData, Exec,
+    ExecReply, FollowEvents, Frame, Kill, LogsGrown, Operate, ProjectRef, Ps, PsReply, Refusal, Request,
+    RequirementInfo, RequirementReply, Subscribe, TypeIn, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs, WatchProject,
 };
 use crate::journal::{Journal, ProjectKey};
 use crate::project::environment::capture_from_bytes;
@@ -70,6 +70,8 @@ impl Handlers {
             Kill::KIND => reply(&frame, outbox, self.kill(body(&frame)?).await?).await,
             UnitEnv::KIND => reply(&frame, outbox, self.unit_env(body(&frame)?).await?).await,
             Exec::KIND => reply(&frame, outbox, self.exec(body(&frame)?).await?).await,
+            RequirementInfo::KIND => reply(&frame, outbox, self.requirement_info(body(&frame)?).await?).await,
+            DropData::KIND => reply(&frame, outbox, self.drop_data(body(&frame)?).await?).await,
             Attach::KIND => reply(&frame, outbox, self.attach(body(&frame)?).await?).await,
             TypeIn::KIND => reply(&frame, outbox, self.type_in(body(&frame)?).await?).await,
             DaemonStatus::KIND => reply(&frame, outbox, self.status().await?).await,
@@ -151,6 +153,16 @@ impl Handlers {
     async fn exec(&self, request: Exec) -> Result<ExecReply, Refusal> {
         let project = self.must_find(&request.project).await?;
         ask(&project.actor, |reply| ProjectMessage::Guest(request.unit, reply)).await?
+    }
+
+    async fn requirement_info(&self, request: RequirementInfo) -> Result<RequirementReply, Refusal> {
+        let project = self.must_find(&request.project).await?;
+        ask(&project.actor, |reply| ProjectMessage::RequirementInfo(request.unit, request.reveal, reply)).await?
+    }
+
+    async fn drop_data(&self, request: DropData) -> Result<Accepted, Refusal> {
+        let project = self.must_find(&request.project).await?;
+        ask(&project.actor, |reply| ProjectMessage::DropData(request.units, reply)).await?
     }
 
     /// Whoever waits for a project to be down would lose the answer to an upgrade.

@@ -113,6 +113,9 @@ pub struct UnitView {
     /// What is less than asked for, one line each: limits that this machine cannot hold, output that its disk does not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Of a requirement how it is run: `auto` (natively, unless told otherwise), `native`, `container` or `external`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
 }
 
 /// A unit's state.

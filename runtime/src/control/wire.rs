@@ -305,6 +305,60 @@ pub struct ExecReply {
     pub dir: PathBuf,
 }
 
+/// What a requirement is, offers, and can be talked to with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequirementInfo {
+    /// The project.
+    pub project: ProjectRef,
+    /// The requirement.
+    pub unit: String,
+    /// Show secrets, and give clients their credentials.
+    #[serde(default)]
+    pub reveal: bool,
+}
+
+/// Answer to [`RequirementInfo`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequirementReply {
+    /// The preset's name.
+    pub preset: String,
+    /// The preset, for people.
+    pub title: String,
+    /// `auto`, `native`, `container` or `external`.
+    pub driver: String,
+    /// The directory that belongs to it; none for somebody else's server.
+    pub data: Option<PathBuf>,
+    /// What it offers to `${…}`, masked unless revealed.
+    pub attributes: Vec<VariableView>,
+    /// What units get that need it, masked unless revealed.
+    pub variables: Vec<VariableView>,
+    /// The clients that its preset declares.
+    pub clients: Vec<ClientView>,
+}
+
+/// A program that talks to a requirement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientView {
+    /// What it is called: `psql`.
+    pub name: String,
+    /// Names of the program, the first that is installed.
+    pub programs: Vec<String>,
+    /// Its first arguments.
+    pub args: Vec<String>,
+    /// Its credentials, if they were asked for.
+    #[serde(default)]
+    pub env: Vec<(String, String)>,
+}
+
+/// Drop the data of requirements that are down. Answered when it is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropData {
+    /// The project.
+    pub project: ProjectRef,
+    /// The requirements; empty: all.
+    pub units: Vec<String>,
+}
+
 /// The daemon about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonStatus {}
@@ -372,7 +426,7 @@ pub struct LogsGrown {
 }
 
 /// Requests that change nothing: asked again of the next daemon when one goes before it has answered.
-pub const READ_ONLY_KINDS: &[&str] = &[Ps::KIND, UnitEnv::KIND, Exec::KIND, DaemonStatus::KIND];
+pub const READ_ONLY_KINDS: &[&str] = &[Ps::KIND, UnitEnv::KIND, Exec::KIND, RequirementInfo::KIND, DaemonStatus::KIND];
 
 macro_rules! requests {
     ($($request:ident = $kind:literal => $reply:ty, $within:expr;)*) => {
@@ -405,6 +459,8 @@ requests! {
     Kill = "kill" => Accepted, Some(AT_ONCE);
     UnitEnv = "unit-env" => UnitEnvReply, Some(AT_ONCE);
     Exec = "exec" => ExecReply, Some(AT_ONCE);
+    RequirementInfo = "requirement-info" => RequirementReply, Some(AT_ONCE);
+    DropData = "drop-data" => Accepted, None;
     Attach = "attach" => AttachReply, Some(AT_ONCE);
     TypeIn = "type-in" => TypeInReply, None;
     DaemonStatus = "daemon-status" => DaemonView, Some(AT_ONCE);

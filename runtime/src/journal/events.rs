@@ -163,9 +163,13 @@ events! {
     ProjectFailed = "project.failed", "A unit that was given up takes the whole project down.",
         [GROUP, STRATEGY, UNITS, CAUSED_BY, INTENSITY, PERIOD];
     PortLeased = "port.leased", "A port was leased.", [PORT_NAME, PORT, WANTED, URL];
+    PortMoved = "port.moved", "Somebody took a leased port before its unit did; the unit gets another one.",
+        [PORT_NAME, PORT, WANTED, HOLDER];
     PortReleased = "port.released", "A leased port was given back.", [PORT_NAME, PORT];
     PortRefused = "port.refused", "No port could be leased.", [PORT_NAME, WANTED, HOLDER];
     RequirementPrepared = "requirement.prepared", "A requirement's data directory was made.", [PATH, TOOK];
+    RequirementDegraded = "requirement.degraded", "A requirement is usable, but something of it failed that it can do without.", [];
+    RequirementDropped = "requirement.dropped", "The data of a requirement was dropped.", [];
     OperatorAsked = "operator.asked", "Somebody asked for something by hand.", [VERB, UNITS, SIGNAL];
     ConfigChanged = "config.changed", "The configuration was read again and differs.", [PATHS, UNITS];
     ConfigRejected = "config.rejected", "A changed configuration is not valid; the old one stays.", [PATH, ERROR];

@@ -5,31 +5,30 @@ use std::collections::BTreeMap;
 use envctl_supervisors::Name;
 use indexmap::IndexMap;
 
-use super::environment::database_name;
+use super::requirements::{self, Sources};
 use crate::control::view::PortView;
-use crate::spec::{Attribute, Attributes, Preset, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
+use crate::spec::{Attribute, Attributes, UnitKind, UnitSpec};
 
 /// Everything listens on loopback.
 pub const HOST: &str = "127.0.0.1";
 /// The unnamed port's name.
 pub const PORT_NAME: &str = "port";
-/// The user made in PostgreSQL unless another is asked for.
-pub const POSTGRES_USER_DEFAULT: &str = "postgres";
-
 /// The leased ports of a project: unit → name → port.
 pub type Ports = BTreeMap<Name, IndexMap<Name, u16>>;
 
-/// Makes the attributes of all units. `passwords`: those of requirements that have one.
-pub fn attributes(project: &ProjectSpec, ports: &Ports, passwords: &BTreeMap<Name, String>) -> Attributes {
+/// Makes the attributes of all units. What a requirement is made of and is not known yet has none.
+pub fn attributes(sources: Sources<'_>, ports: &Ports) -> Attributes {
     let of_unit = |(name, unit): (&Name, &UnitSpec)| {
-        let mut found = of_ports(ports.get(name));
-        if let UnitKind::Requirement(requirement) = &unit.kind {
-            let password = passwords.get(name).map(String::as_str);
-            found.extend(of_requirement(project, requirement, ports.get(name), password));
-        }
+        let found = match &unit.kind {
+            UnitKind::Service(_) | UnitKind::Task(_) => of_ports(ports.get(name)),
+            UnitKind::Requirement(requirement) => {
+                requirements::scope(sources, name, unit, requirement, ports.get(name))
+                    .map_or_else(|_| BTreeMap::new(), |(scope, _)| requirements::attributes(requirement, &scope))
+            }
+        };
         (name.clone(), found)
     };
-    project.units.iter().map(of_unit).collect()
+    sources.project.units.iter().map(of_unit).collect()
 }
 
 /// A unit's ports as clients see them.
@@ -48,13 +47,6 @@ pub fn port_views(
     ports.into_iter().flatten().map(view).collect()
 }
 
-/// The database and user of a PostgreSQL requirement.
-pub fn postgres_names(project: &ProjectSpec, requirement: &RequirementSpec) -> (String, String) {
-    let database = requirement.database.clone().unwrap_or_else(|| database_name(&project.name));
-    let user = requirement.user.clone().unwrap_or_else(|| POSTGRES_USER_DEFAULT.to_owned());
-    (database, user)
-}
-
 fn of_ports(ports: Option<&IndexMap<Name, u16>>) -> BTreeMap<String, Attribute> {
     let mut found = BTreeMap::from([("host".to_owned(), open(HOST))]);
     for (name, port) in ports.into_iter().flatten() {
@@ -65,29 +57,6 @@ fn of_ports(ports: Option<&IndexMap<Name, u16>>) -> BTreeMap<String, Attribute> 
         found.insert(format!("ports.{name}"), open(port));
     }
     found
-}
-
-fn of_requirement(
-    project: &ProjectSpec,
-    requirement: &RequirementSpec,
-    ports: Option<&IndexMap<Name, u16>>,
-    password: Option<&str>,
-) -> BTreeMap<String, Attribute> {
-    let Some(port) = ports.and_then(|ports| ports.get(PORT_NAME)) else { return BTreeMap::new() };
-    match requirement.preset {
-        Preset::Redis => BTreeMap::from([("url".to_owned(), open(format!("redis://{HOST}:{port}/0")))]),
-        Preset::Postgres => {
-            let (database, user) = postgres_names(project, requirement);
-            let password = password.unwrap_or_default();
-            let url = format!("postgresql://{user}:{password}@{HOST}:{port}/{database}");
-            BTreeMap::from([
-                ("url".to_owned(), Attribute { value: url, secret: true }),
-                ("password".to_owned(), Attribute { value: password.to_owned(), secret: true }),
-                ("user".to_owned(), open(user)),
-                ("database".to_owned(), open(database)),
-            ])
-        }
-    }
 }
 
 /// A requirement's URL without what is secret in it.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 
-use envctl_supervisors::Name;
+use envctl_actors::requirement::preset::Value;
 use indexmap::IndexMap;
 
 use crate::control::view::VariableView;
@@ -48,18 +48,23 @@ pub struct Environment {
 // === impl Environment ===
 
 impl Environment {
-    /// Puts a unit's environment together. `derived` are the runtime's variables without the envelope.
+    /// Puts a unit's environment together. `derived` are the runtime's variables without the envelope, `ready_made` those of
+    /// the requirements it needs.
     pub fn of_unit(
         project: &ProjectSpec,
         unit: &UnitSpec,
         capture: &Capture,
         derived: Vec<(String, String)>,
+        ready_made: Vec<(String, Value)>,
         attributes: &Attributes,
     ) -> Result<Self, MissingAttribute> {
         let mut this = Self::default();
         this.inherit(capture, &project.inherit);
         for (name, value) in derived {
             this.set(name, value.into(), Origin::Derived, false);
+        }
+        for (name, value) in ready_made {
+            this.set(name, value.text.into(), Origin::Derived, value.secret);
         }
         this.declare(&project.env, attributes)?;
         this.declare(&unit.env, attributes)?;
@@ -199,11 +204,6 @@ fn is_secret(template: &Template, attributes: &Attributes) -> bool {
 pub fn path_of(capture: &Capture) -> OsString {
     const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
     capture.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| PATH_DEFAULT.into())
-}
-
-/// A project's name as a variable-safe database name.
-pub fn database_name(project: &Name) -> String {
-    project.as_str().replace('-', "_")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use envctl_actors::process::Scope;
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 
-use crate::spec::{Confines, ProjectSpec, Run, Sourced, StopAsk, StopStep, Template, UnitKind, UnitSpec};
+use crate::spec::{Confines, ProjectSpec, Run, Sourced, StopAsk, StopStep, Template, UnitKind, UnitSpec, Whereabouts};
 
 /// Bytes of the digest that are kept: it tells versions of one unit apart, not adversaries.
 const DIGEST_BYTES: usize = 8;
@@ -34,7 +34,15 @@ pub fn fingerprint(project: &ProjectSpec, unit: &UnitSpec) -> String {
                 Run::Command(elements) => elements.iter().for_each(|element| add(&element.value.to_string())),
             }
         }
-        UnitKind::Requirement(requirement) => add(&format!("{requirement:?}")),
+        UnitKind::Requirement(requirement) => {
+            add(&format!("{requirement:?}"));
+            // What its own text leaves out, because it may be secret.
+            match &requirement.whereabouts {
+                Some(Whereabouts::Url(url)) => add(url),
+                Some(Whereabouts::Parts { port, password, .. }) => add(&format!("{port:?} {password:?}")),
+                Some(Whereabouts::Variable(_)) | None => {}
+            }
+        }
     }
     add(&format!("{:?} {:?} {:?} {}", unit.ports, unit.ready, unit.alive, stop_text(&unit.stop)));
     // Left out where nothing is set: units of an older build keep their fingerprints.

@@ -8,8 +8,9 @@
 //!
 //! `supervisor` turns messages into engine events and carries out its effects; `operate` has what operators ask of it, and
 //! `takeover` what a new daemon does with a run it finds; `environment`, `attributes`, `commands`, `reports` and `views` are
-//! pure; `ports` leases. One engine holds all units: one brain, so two restart loops never race.
+//! pure; `ports` leases, `requirements` fills presets in, and `obstacles` has what is in their way. One engine holds all units: one brain, so two restart loops never race.
 
+pub mod access;
 pub mod attributes;
 mod budgets;
 pub mod commands;
@@ -22,15 +23,18 @@ pub mod fingerprint;
 mod guest;
 mod logs;
 pub mod memory;
+mod obstacles;
 mod operate;
 pub mod ports;
 mod publish;
 pub mod reports;
+pub mod requirements;
 pub mod state;
 mod stopping;
 pub mod supervisor;
 mod takeover;
 pub mod terminal;
 pub mod units;
+mod url;
 pub mod views;
 mod wiped;

@@ -1,6 +1,6 @@
 //! What operators ask of a project: up, down, start, stop, restart, signals.
 
-use envctl_actors::requirement;
+use envctl_actors::requirement::preset;
 use envctl_actors::unit::UnitMessage;
 use envctl_supervisors::Name;
 use envctl_supervisors::engine::{ChildState, ChildView, Desired, Event};
@@ -16,9 +16,9 @@ use crate::control::wire::{Accepted, DownReply, Refusal, UnitEnvReply, UpReply, 
 use crate::journal::events::EventKind;
 use crate::journal::new_run_id;
 use crate::journal::views::Facts;
-use crate::leases::{LeaseOwner, lease_dir};
+use crate::leases::lease_dir;
 use crate::nearest::nearest;
-use crate::spec::{Preset, ProjectSpec, UnitKind, UnitSpec};
+use crate::spec::{Driver, ProjectSpec, UnitKind, UnitSpec};
 
 // === impl Project ===
 
@@ -180,41 +180,29 @@ impl Project {
             let event = EventKind::PortLeased.event("", format!("{unit} got port {port}")).unit(&unit);
             self.append(event.detail("port_name", name.to_string()).detail("port", port));
         }
-        self.lease_data(&holder)?;
-        self.attributes = attributes(&self.spec, &self.ports.numbers(), &self.passwords);
+        self.lease_data()?;
+        self.attributes = attributes(self.sources(), &self.ports.numbers());
         self.open_logs().await
     }
 
-    fn lease_data(&mut self, holder: &Holder) -> Result<(), Refusal> {
+    fn lease_data(&mut self) -> Result<(), Refusal> {
         for (id, unit) in &self.spec.units {
             let UnitKind::Requirement(requirement) = &unit.kind else { continue };
-            if self.data_leases.contains_key(id) {
+            if self.data_leases.contains_key(id) || requirement.driver == Driver::External {
                 continue;
             }
             let dir = self.places.data(id);
             std::fs::create_dir_all(&dir).map_err(|error| {
                 refused(format!("make {}: {error}", dir.display()), "check the permissions of the state directory")
             })?;
-            let owner = LeaseOwner {
-                session: holder.session.clone(),
-                project: holder.project.clone(),
-                unit: id.to_string(),
-                name: "data".to_owned(),
-            };
-            let lease = lease_dir(&dir, &owner);
+            let lease = lease_dir(&dir, &self.data_owner(id));
             let lease = lease
                 .map_err(|error| refused(error.to_string(), "another session runs on this data: `envctl ps --all`"))?;
             self.data_leases.insert(id.clone(), lease);
-            if requirement.preset == Preset::Postgres {
-                let password = requirement::password(&dir);
-                let password = password.map_err(|error| {
-                    refused(
-                        format!("keep the password of {id}: {error}"),
-                        "check the permissions of the state directory",
-                    )
-                })?;
-                self.passwords.insert(id.clone(), password);
-            }
+            let secrets = preset::secrets(&requirement.preset.preset, &dir).map_err(|error| {
+                refused(format!("keep the secrets of {id}: {error}"), "check the permissions of the state directory")
+            })?;
+            self.secrets.insert(id.clone(), secrets);
         }
         Ok(())
     }

@@ -57,6 +57,25 @@ impl HeldPorts {
         Ok(new)
     }
 
+    /// Gives a port up that somebody else took, for the next one that is free.
+    pub fn move_on(
+        &mut self,
+        spec: &ProjectSpec,
+        leases: &Leases,
+        holder: &Holder,
+        (unit, port): (&Name, u16),
+    ) -> Result<(Name, u16), LeaseError> {
+        let found = self.leases.iter().find(|((of, _), held)| of == unit && held.lease.port() == port);
+        let name = found.map_or_else(|| unit.clone(), |((_, name), _)| name.clone());
+        let wish =
+            spec.units.get(unit).and_then(|unit| unit.ports.get(&name)).copied().unwrap_or(PortWish { base: port });
+        // The old lease is held until there is a new one: it is not found free again.
+        let lease = leases.lease_port(wish, &owner(holder, unit, &name), None)?;
+        let next = lease.port();
+        self.leases.insert((unit.clone(), name.clone()), Held { lease, wish });
+        Ok((name, next))
+    }
+
     /// Takes the ports of a run over from a daemon that died; its units listen on them already.
     pub fn readopt(&mut self, spec: &ProjectSpec, leases: &Leases, holder: &Holder, before: &Ports) {
         for (unit, name, wish) in wishes(spec) {

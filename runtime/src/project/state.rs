@@ -27,6 +27,7 @@ use super::environment::Capture;
 use super::fingerprint::fingerprint;
 use super::memory::{Failure, Files};
 use super::ports::HeldPorts;
+use super::requirements::Secrets;
 use super::supervisor::ProjectMessage;
 use super::units::Unit;
 use super::views::{Whole, project_view};
@@ -87,7 +88,7 @@ pub struct Project {
     pub(super) ports: HeldPorts,
     pub(super) data_leases: BTreeMap<Name, DirLease>,
     pub(super) attributes: Attributes,
-    pub(super) passwords: BTreeMap<Name, String>,
+    pub(super) secrets: Secrets,
     pub(super) units: IndexMap<Name, Unit>,
     pub(super) view: watch::Sender<ProjectView>,
     timers: BTreeMap<TimerKey, AbortHandle>,
@@ -176,7 +177,7 @@ impl Project {
             ports: HeldPorts::default(),
             data_leases: BTreeMap::new(),
             attributes: Attributes::new(),
-            passwords: BTreeMap::new(),
+            secrets: Secrets::new(),
             units: IndexMap::new(),
             view: watch::Sender::new(view),
             timers: BTreeMap::new(),
@@ -238,6 +239,8 @@ impl Project {
             }
             UnitReport::Short(error) => return self.short(&id, incarnation, &error),
             UnitReport::Unheld(lines) => return self.unheld(&id, incarnation, lines),
+            UnitReport::PortTaken { port, owner } => return self.port_taken(&id, incarnation, port, &owner).await,
+            UnitReport::Degraded(lines) => return self.degraded(&id, incarnation, lines),
             UnitReport::OutOfMemory => return self.out_of_memory(&id),
             UnitReport::SpawnFailed(error) => {
                 unit.actor = None;

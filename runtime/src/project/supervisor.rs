@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use envctl_actors::process::end::Claim;
 use envctl_actors::process::exec::Runner;
-use envctl_actors::process::{Limits, Role, RunAs, Tag};
+use envctl_actors::process::{Role, Tag};
 use envctl_actors::requirement::actor::{Requirement, RequirementActor};
-use envctl_actors::requirement::{PresetKind, Wanted, base_env};
 use envctl_actors::service::{Service, ServiceActor};
 use envctl_actors::task::{Task, TaskActor};
 use envctl_actors::unit::{Begin, Kind, UnitActor, UnitArgs, UnitMessage, UnitReport};
@@ -19,19 +18,19 @@ use indexmap::IndexMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::watch;
 
-use super::attributes::postgres_names;
 use super::commands::{self, Surroundings};
 use super::confines;
-use super::environment::{Environment, path_of};
+use super::environment::Environment;
 use super::memory::{Files, Memory};
+use super::requirements::variables;
 use super::state::{Project, Session};
 use super::terminal::Terminal;
 use crate::control::view::ProjectView;
-use crate::control::wire::{Accepted, DownReply, ExecReply, Refusal, UnitEnvReply, UpReply, Verb};
+use crate::control::wire::{Accepted, DownReply, ExecReply, Refusal, RequirementReply, UnitEnvReply, UpReply, Verb};
 use crate::journal::ProjectKey;
 use crate::places::ProjectPlaces;
 use crate::project::environment::Capture;
-use crate::spec::{Preset, Program, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
+use crate::spec::{Program, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
 use crate::vars::{Patch, ProjectVars, RtVars, WireName, derived};
 
 /// The actor.
@@ -95,6 +94,10 @@ pub enum ProjectMessage {
     Env(String, bool, Answer<UnitEnvReply>),
     /// What a guest of a unit gets.
     Guest(String, Answer<ExecReply>),
+    /// What a requirement offers.
+    RequirementInfo(String, bool, Answer<RequirementReply>),
+    /// Drop the data of requirements that are down.
+    DropData(Vec<String>, Answer<Accepted>),
     /// The state, now and after every change.
     Watch(RpcReplyPort<watch::Receiver<ProjectView>>),
     /// Its journal.
@@ -170,6 +173,10 @@ impl Actor for ProjectActor {
             ProjectMessage::Signal(signal, units, reply) => drop(reply.send(project.signal(signal, &units))),
             ProjectMessage::Env(unit, reveal, reply) => drop(reply.send(project.unit_env(&unit, reveal))),
             ProjectMessage::Guest(unit, reply) => drop(reply.send(project.guest(&unit))),
+            ProjectMessage::RequirementInfo(unit, reveal, reply) => {
+                drop(reply.send(project.requirement_info(&unit, reveal)));
+            }
+            ProjectMessage::DropData(units, reply) => project.drop_data(&units, reply),
             ProjectMessage::Watch(reply) => {
                 project.publish();
                 let _ = reply.send(project.view.subscribe());
@@ -222,7 +229,7 @@ pub(super) async fn spawn_actor(
     match &spec.kind {
         UnitKind::Requirement(requirement) => {
             let limits = spec.confines.limits;
-            let kind = Requirement { limits, ..requirement_kind(project, id, requirement, ports)? };
+            let kind = Requirement { limits, ..requirement_kind(project, id, (spec, requirement), ports)? };
             spawn::<Requirement>(project, RequirementActor::default(), args, kind).await
         }
         UnitKind::Service(program) => {
@@ -263,8 +270,10 @@ pub(super) fn environment(
     ports: &IndexMap<Name, u16>,
 ) -> Result<Environment, StartError> {
     let mut derived = derived(&project.spec.name, id, ports, &project.attributes);
+    let ready_made = variables(project, spec);
     derived.extend(confines::account_of(&spec.confines)?.iter().flat_map(confines::variables));
-    let environment = Environment::of_unit(&project.spec, spec, &project.capture, derived, &project.attributes);
+    let environment =
+        Environment::of_unit(&project.spec, spec, &project.capture, derived, ready_made, &project.attributes);
     let mut environment = environment.map_err(commands::missing)?;
     if let Some(incarnation) = incarnation {
         let vars = project_vars(project)?.for_child(id, incarnation, ports);
@@ -342,55 +351,16 @@ fn unit_args(
     })
 }
 
+/// A requirement starts from an empty environment, but carries the envelope like every child.
 fn requirement_kind(
     project: &Project,
     id: &Name,
-    requirement: &RequirementSpec,
+    (spec, requirement): (&UnitSpec, &RequirementSpec),
     ports: &IndexMap<Name, u16>,
 ) -> Result<Requirement, StartError> {
-    let (database, user) = postgres_names(&project.spec, requirement);
-    let data_dir = project.places.data(id);
-    let path = path_of(&project.capture);
-    let timezone = project.capture.get(std::ffi::OsStr::new("TZ"));
-    let port = ports.get(super::attributes::PORT_NAME).copied().ok_or_else(|| StartError {
-        message: "find its leased port".to_owned(),
-        hint: None,
-        retry: false,
-    })?;
-    let password = match (requirement.preset, project.passwords.get(id)) {
-        (Preset::Postgres, None) => {
-            return Err(StartError { message: "find its password".to_owned(), hint: None, retry: false });
-        }
-        (_, password) => password.cloned().unwrap_or_default(),
-    };
-    let wanted = Wanted {
-        preset: match requirement.preset {
-            Preset::Postgres => PresetKind::Postgres,
-            Preset::Redis => PresetKind::Redis,
-        },
-        version: requirement.version.clone(),
-        database,
-        user,
-        password,
-        port,
-        env: requirement_env(project, id, ports, base_env(&path, &data_dir, timezone.map(|value| value.as_os_str())))?,
-        data_dir,
-        run_as: RunAs::Caller,
-    };
-    Ok(Requirement { wanted, path, limits: Limits::default() })
-}
-
-/// A requirement starts from an empty environment, but carries the envelope like every child.
-fn requirement_env(
-    project: &Project,
-    id: &Name,
-    ports: &IndexMap<Name, u16>,
-    mut env: std::collections::BTreeMap<std::ffi::OsString, std::ffi::OsString>,
-) -> Result<std::collections::BTreeMap<std::ffi::OsString, std::ffi::OsString>, StartError> {
     let incarnation = project.engine.child(id.as_str()).and_then(|child| child.incarnation).unwrap_or(Incarnation(0));
-    let (name, value) = project_vars(project)?.for_child(id, incarnation, ports).dump().map_err(unsealed)?;
-    env.insert(name.into(), value.into());
-    Ok(env)
+    let envelope = project_vars(project)?.for_child(id, incarnation, ports).dump().map_err(unsealed)?;
+    project.requirement(id, spec, requirement, envelope)
 }
 
 pub(super) fn project_vars(project: &Project) -> Result<RtVars, StartError> {

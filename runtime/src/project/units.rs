@@ -48,6 +48,10 @@ pub struct Unit {
     pub adopted: bool,
     /// Whether its last life ended while nobody looked after it.
     pub lost: bool,
+    /// What of it failed and can be done without, one line each.
+    pub degraded: Vec<String>,
+    /// Ports it lost to somebody else since it was ready.
+    pub port_moves: u32,
     /// How often its actor failed in this life.
     pub actor_failures: u32,
 }
@@ -75,6 +79,8 @@ impl Unit {
             oom: false,
             adopted: false,
             lost: false,
+            degraded: Vec::new(),
+            port_moves: 0,
             actor_failures: 0,
         }
     }
@@ -96,8 +102,10 @@ impl Unit {
         match report.what {
             What::Starting | What::Restarting => {
                 (self.cause, self.hint, self.adopted, self.actor_failures) = (None, None, false, 0);
+                self.degraded.clear();
             }
-            What::Ready | What::Done | What::Stopped | What::Adopted => (self.cause, self.hint) = (None, None),
+            What::Ready => (self.cause, self.hint, self.port_moves) = (None, None, 0),
+            What::Done | What::Stopped | What::Adopted => (self.cause, self.hint) = (None, None),
             What::StartFailed { .. } | What::Failed | What::GaveUp { .. } => {
                 self.cause = None;
                 self.hint = reports::hint(report).or(self.hint.take());

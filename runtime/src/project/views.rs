@@ -8,7 +8,7 @@ use super::reports::exit_view;
 use super::state::Run;
 use super::units::Unit;
 use crate::control::view::{Desired, PortView, ProjectState, ProjectView, UnitState, UnitView};
-use crate::spec::{ProjectSpec, UnitSpec};
+use crate::spec::{Driver, ProjectSpec, UnitKind, UnitSpec};
 
 /// What a view is made of, beside the engine's word.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,11 @@ pub struct Whole<'a> {
 pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) -> UnitView {
     let Sources { spec, unit, group } = sources;
     let state = unit_state(&child.state);
-    let probed = spec.ready.is_some() || matches!(spec.kind, crate::spec::UnitKind::Requirement(_));
+    let driver = match &spec.kind {
+        UnitKind::Requirement(requirement) => Some(requirement.driver),
+        UnitKind::Service(_) | UnitKind::Task(_) => None,
+    };
+    let probed = spec.ready.is_some() || driver.is_some();
     UnitView {
         name: child.id.to_string(),
         kind: spec.kind.as_str().to_owned(),
@@ -48,7 +52,8 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         ready: state == UnitState::Ready || (state == UnitState::Running && !probed),
         probed,
         // The pid is known until its end has been told of, which is after the engine has seen it.
-        pid: unit.pid.filter(|_| child.state.is_alive()),
+        // A stand-in for somebody else's server is no process of it.
+        pid: unit.pid.filter(|_| child.state.is_alive() && driver != Some(Driver::External)),
         incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
         restarts: child.restarts,
         since: unit.since.clone(),
@@ -64,8 +69,9 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         uptime_ms: None,
         adopted: unit.adopted,
         escaped: unit.escaped.clone(),
-        warnings: unit.warnings.iter().chain(&unit.log_trouble).cloned().collect(),
-        degraded: false,
+        warnings: unit.warnings.iter().chain(&unit.log_trouble).chain(&unit.degraded).cloned().collect(),
+        degraded: !unit.degraded.is_empty(),
+        driver: driver.map(|driver| driver.as_str().to_owned()),
     }
 }
 

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::probe::check::ExecFuture;
 use crate::probe::{ProbeActor, ProbeArgs, ProbeEvent, Purpose, Target};
-use crate::requirement::{PresetKind, Wanted, base_env, locate, plan};
+use crate::requirement::preset::{Given, HOST, builtin, secret, secrets};
+use crate::requirement::{Wanted, base_env, locate, plan};
 
 /// Where the programs of any distribution are.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/opt/homebrew/bin";
@@ -109,30 +110,45 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn wanted(preset: PresetKind, root: &TempDir, run_as: RunAs) -> Wanted {
+fn wanted(name: &str, root: &TempDir, run_as: RunAs) -> Wanted {
+    on_port(name, root, run_as, free_port())
+}
+
+fn on_port(name: &str, root: &TempDir, run_as: RunAs, port: u16) -> Wanted {
     let data_dir = root.path().join("db");
+    let preset = Arc::new(builtin(name).unwrap());
+    let ports = std::collections::BTreeMap::from([("port".to_owned(), port)]);
+    let options = [("database".to_owned(), "shop \"x\"".to_owned()), ("user".to_owned(), "o'wner".to_owned())].into();
+    let secrets = secrets(&preset, &data_dir).unwrap();
+    let given =
+        Given { project: "p", unit: "db", host: HOST, ports: ports.clone(), options, secrets, ..Given::default() };
     Wanted {
+        scope: preset.scope(&given).unwrap(),
         preset,
+        name: name.to_owned(),
         version: None,
-        database: "shop \"x\"".to_owned(),
-        user: "o'wner".to_owned(),
-        password: password(&data_dir).unwrap(),
-        port: free_port(),
+        ports,
+        cache: Some(root.path().join("cache")),
         data_dir,
         env: base_env(OsStr::new(PATH), root.path(), None),
         run_as,
+        init: Vec::new(),
     }
 }
 
 fn make(wanted: &Wanted) -> Plan {
-    let binaries = locate(wanted.preset, wanted.version.as_deref(), OsStr::new(PATH))
+    let binaries = locate(&wanted.preset, wanted.version.as_deref(), OsStr::new(PATH))
         .unwrap_or_else(|missing| panic!("{missing}: {}", missing.hint()));
-    plan(wanted, &binaries)
+    plan(wanted, &binaries).unwrap()
+}
+
+fn accounts() -> Vec<String> {
+    builtin("postgres").unwrap().native.unwrap().accounts
 }
 
 /// Runs a statement as the wanted user in the wanted database and returns the first column of the last row.
-async fn query(plan: &Plan, statement: &str) -> Option<String> {
-    let url = &plan.attributes["url"].value;
+async fn query(wanted: &Wanted, statement: &str) -> Option<String> {
+    let url = &wanted.scope.get("url").unwrap().text;
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let mut driver = JoinSet::new();
     driver.spawn(async move { connection.await.is_ok() });
@@ -144,42 +160,44 @@ async fn query(plan: &Plan, statement: &str) -> Option<String> {
 }
 
 /// A whole life of a cluster: first start, a second preparation, data that outlives the server.
-async fn live(wanted: &Wanted) {
+async fn live(wanted: &Wanted, root: &TempDir) {
     let first = make(wanted);
     prepare(&first, &Direct).await.unwrap();
     let server = Server::start(&first).await;
-    run_after_ready(&first.after_ready).await.unwrap();
-    run_after_ready(&first.after_ready).await.expect("what exists already is no failure");
-    query(&first, "CREATE TABLE t (v text); INSERT INTO t VALUES ('kept')").await;
-    assert_eq!(server.stop(first.stop_signal), Some(0));
+    run_after_ready(&first.after_ready, &Direct).await.unwrap();
+    run_after_ready(&first.after_ready, &Direct).await.expect("what exists already is no failure");
+    query(wanted, "CREATE TABLE t (v text); INSERT INTO t VALUES ('kept')").await;
+    assert_eq!(server.stop(first.stop.0), Some(0));
 
     // A lock of a server that was killed, with the pid of somebody else: ours.
-    let lock = wanted.cluster().join("postmaster.pid");
+    let lock = wanted.data().unwrap().join("postmaster.pid");
     fs::File::create(&lock).unwrap().write_all(format!("{}\n/nowhere\n", std::process::id()).as_bytes()).unwrap();
-    let moved = Wanted { port: free_port(), password: password(&wanted.data_dir).unwrap(), ..wanted.clone() };
-    assert_eq!(moved.password, wanted.password);
+    let moved = on_port("postgres", root, wanted.run_as, free_port());
     let second = make(&moved);
     prepare(&second, &Direct).await.unwrap();
     let server = Server::start(&second).await;
-    run_after_ready(&second.after_ready).await.unwrap();
-    assert_eq!(query(&second, "SELECT v FROM t").await.as_deref(), Some("kept"));
-    assert_eq!(query(&second, "SELECT current_user").await.as_deref(), Some("o'wner"));
-    assert_eq!(server.stop(second.stop_signal), Some(0));
+    run_after_ready(&second.after_ready, &Direct).await.unwrap();
+    assert_eq!(query(&moved, "SELECT v FROM t").await.as_deref(), Some("kept"));
+    assert_eq!(query(&moved, "SELECT current_user").await.as_deref(), Some("o'wner"));
+    assert_eq!(server.stop(second.stop.0), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_lives_keeps_its_data_and_is_the_callers_own_also_for_root() {
     let root = TempDir::new().unwrap();
-    let run_as = choose_rights(&Direct).await.unwrap();
-    let wanted = wanted(PresetKind::Postgres, &root, run_as);
+    let run_as = choose_rights(&accounts(), &Direct).await.unwrap();
+    let wanted = wanted("postgres", &root, run_as);
     // What an initialisation leaves that was killed in the middle.
     fs::create_dir_all(wanted.data_dir.join("cluster.partial/base")).unwrap();
-    live(&wanted).await;
+    live(&wanted, &root).await;
     assert!(!wanted.data_dir.join("cluster.partial").exists());
-    assert_eq!(data_version(&wanted.data_dir), make(&wanted).main.program.to_str().and_then(version_of_program));
+    assert_eq!(
+        data_version(&wanted.preset, &wanted.data_dir),
+        make(&wanted).main.program.to_str().and_then(version_of_program)
+    );
     if !matches!(run_as, RunAs::Account { .. }) {
         let ours = nix::unistd::geteuid().as_raw();
-        assert_eq!(fs::metadata(wanted.cluster()).unwrap().uid(), ours);
+        assert_eq!(fs::metadata(wanted.data().unwrap()).unwrap().uid(), ours);
     }
 }
 
@@ -194,18 +212,18 @@ async fn where_user_namespaces_are_refused_postgres_runs_as_its_account() {
         return; // Only root can be another account, and only root needs to.
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let run_as = rights::choose(true, false, &passwd).expect("PostgreSQL's package makes its account");
+    let run_as = rights::choose(true, false, (&accounts(), &passwd)).expect("PostgreSQL's package makes its account");
     let RunAs::Account { uid, .. } = run_as else { panic!("{run_as:?}") };
     let root = TempDir::new().unwrap();
-    let wanted = wanted(PresetKind::Postgres, &root, run_as);
+    let wanted = wanted("postgres", &root, run_as);
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    let refusal = prepare(&make(&wanted), &Direct).await.unwrap_err();
+    let refusal = StartError::from(prepare(&make(&wanted), &Direct).await.unwrap_err());
     assert!(refusal.message.ends_with(&format!("may not pass through {}", root.path().display())), "{refusal}");
     assert!(refusal.hint.unwrap().contains(&format!("chmod o+x {}", root.path().display())));
 
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    live(&wanted).await;
-    assert_eq!(fs::metadata(wanted.cluster()).unwrap().uid(), uid);
+    live(&wanted, &root).await;
+    assert_eq!(fs::metadata(wanted.data().unwrap()).unwrap().uid(), uid);
     let secret = fs::metadata(wanted.data_dir.join("password")).unwrap();
     assert_eq!((secret.uid(), secret.mode() & 0o777), (0, 0o600));
 }
@@ -213,18 +231,17 @@ async fn where_user_namespaces_are_refused_postgres_runs_as_its_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_lives_and_keeps_its_data() {
     let root = TempDir::new().unwrap();
-    let mut wanted = wanted(PresetKind::Redis, &root, RunAs::Caller);
     for expect in [None, Some("kept".to_owned())] {
-        wanted.port = free_port();
+        let wanted = wanted("redis", &root, RunAs::Caller);
         let plan = make(&wanted);
         prepare(&plan, &Direct).await.unwrap();
         let server = Server::start(&plan).await;
-        let client = redis::Client::open(plan.attributes["url"].value.as_str()).unwrap();
+        let client = redis::Client::open(wanted.scope.get("url").unwrap().text.as_str()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let found: Option<String> = redis::cmd("GET").arg("k").query_async(&mut connection).await.unwrap();
         assert_eq!(found, expect);
         let _: () = redis::cmd("SET").arg("k").arg("kept").query_async(&mut connection).await.unwrap();
-        assert_eq!(server.stop(plan.stop_signal), Some(0));
+        assert_eq!(server.stop(plan.stop.0), Some(0));
     }
 }
 
@@ -241,9 +258,10 @@ impl ExecRunner for Prints {
 async fn a_program_of_another_version_is_refused_by_what_it_says_of_itself() {
     let check = async |output, wanted: &str| {
         let root = TempDir::new().unwrap();
-        let wanted = Wanted { version: Some(wanted.into()), ..self::wanted(PresetKind::Redis, &root, RunAs::Caller) };
-        let binaries = crate::requirement::Binaries { server: "/bin/r".into(), initdb: None, version: None };
-        prepare(&plan(&wanted, &binaries), &Prints(output)).await
+        let wanted = Wanted { version: Some(wanted.into()), ..self::wanted("redis", &root, RunAs::Caller) };
+        let binaries =
+            crate::requirement::Binaries { server: "/bin/r".into(), tools: Default::default(), version: None };
+        prepare(&plan(&wanted, &binaries).unwrap(), &Prints(output)).await.map_err(StartError::from)
     };
     const REDIS: &str = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64";
     assert_eq!(check(REDIS, "7").await, Ok(()));
@@ -256,47 +274,54 @@ async fn a_program_of_another_version_is_refused_by_what_it_says_of_itself() {
 #[tokio::test]
 async fn data_of_another_version_is_refused_with_both_ways_out() {
     let root = TempDir::new().unwrap();
-    let wanted = wanted(PresetKind::Postgres, &root, RunAs::Caller);
-    fs::create_dir_all(wanted.cluster()).unwrap();
-    fs::File::create(wanted.cluster().join("PG_VERSION")).unwrap().write_all(b"9\n").unwrap();
+    let wanted = wanted("postgres", &root, RunAs::Caller);
+    fs::create_dir_all(wanted.data().unwrap()).unwrap();
+    fs::File::create(wanted.data().unwrap().join("PG_VERSION")).unwrap().write_all(b"9\n").unwrap();
     let binaries = crate::requirement::Binaries {
         server: "/pg/15/bin/postgres".into(),
-        initdb: Some("/pg/15/bin/initdb".into()),
+        tools: [("initdb".to_owned(), "/pg/15/bin/initdb".into())].into(),
         version: Some("15".to_owned()),
     };
-    let refusal = prepare(&plan(&wanted, &binaries), &Prints("")).await.unwrap_err();
+    let refused = prepare(&plan(&wanted, &binaries).unwrap(), &Prints("")).await.unwrap_err();
+    let refusal = StartError::from(refused);
     assert!(refusal.message.ends_with("is of version 9, not 15"), "{refusal}");
     let hint = refusal.hint.unwrap();
     assert!(hint.contains("version = \"9\"") && hint.contains("down --data"), "{hint}");
 }
 
 #[test]
-fn a_password_is_made_once_kept_private_and_never_empty() {
+fn a_secret_that_was_never_finished_is_made_anew() {
     let root = TempDir::new().unwrap();
-    let dir = root.path().join("a/b");
-    let first = password(&dir).unwrap();
-    assert_eq!((first.len(), password(&dir).unwrap()), (2 * PASSWORD_BYTES, first.clone()));
-    assert_eq!(fs::metadata(dir.join("password")).unwrap().mode() & 0o777, 0o600);
-    assert_ne!(password(&root.path().join("c")).unwrap(), first);
-    fs::File::create(dir.join("password")).unwrap();
-    assert_eq!(password(&dir).unwrap().len(), 2 * PASSWORD_BYTES, "an empty file is one that was never finished");
+    let (preset, dir) = (builtin("postgres").unwrap(), root.path().join("a/b"));
+    let first = secrets(&preset, &dir).unwrap();
+    assert_ne!(secrets(&preset, &root.path().join("c")).unwrap(), first);
+    fs::File::create(secret::path(&dir, "password")).unwrap();
+    assert_eq!(secrets(&preset, &dir).unwrap()["password"].len(), first["password"].len());
 }
 
 #[test]
-fn the_lock_of_a_living_server_is_left_alone() {
+fn the_lock_of_a_living_server_is_an_obstacle_with_its_name() {
     let root = TempDir::new().unwrap();
     let lock = root.path().join("postmaster.pid");
     let write = |pid: u32| fs::File::create(&lock).unwrap().write_all(format!("{pid}\n").as_bytes()).unwrap();
-    write(std::process::id());
-    remove_stale_lock(&lock, &std::env::current_dir().unwrap()).unwrap();
+    let ours = std::process::id();
+    write(ours);
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(remove_stale_lock(&lock, Some(&here), &[]).unwrap(), Some(ours));
+    assert_eq!(remove_stale_lock(&lock, None, &[]).unwrap(), Some(ours));
     assert!(lock.exists());
-    remove_stale_lock(&lock, root.path()).unwrap();
-    assert!(!lock.exists());
-    remove_stale_lock(&lock, root.path()).expect("no lock is no failure");
+    let beside = root.path().join("server.sock");
+    fs::File::create(&beside).unwrap();
+    assert_eq!(remove_stale_lock(&lock, Some(root.path()), std::slice::from_ref(&beside)).unwrap(), None);
+    assert!(!lock.exists() && !beside.exists());
+    assert_eq!(remove_stale_lock(&lock, None, &[]).expect("no lock is no failure"), None);
 }
 
 #[test]
-fn names_are_quoted_whatever_they_hold() {
-    assert_eq!(quoted("a\"b", '"'), "\"a\"\"b\"");
-    assert_eq!(quoted("it's", '\''), "'it''s'");
+fn a_listener_on_the_port_is_an_obstacle_with_its_name() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
+    let Err(Obstacle::PortTaken { port, owner }) = check_ports(&[free_port(), taken]) else { panic!("it is free") };
+    assert_eq!(port, taken);
+    assert!(owner.contains(&format!("pid {}", std::process::id())), "{owner}");
 }

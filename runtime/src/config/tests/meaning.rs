@@ -8,7 +8,7 @@ use envctl_supervisors::spec::{
 };
 
 use super::{Project, codes, effective, good, group};
-use crate::spec::{Ask, Inherit, LogSpec, Preset, ProbePort, Run, StopAsk, StopStep, UnitKind, UnitSpec};
+use crate::spec::{Ask, Inherit, LogSpec, ProbePort, Run, StopAsk, StopStep, UnitKind, UnitSpec};
 
 /// The example of the guide.
 pub(super) const SHOP: &str = r#"
@@ -109,7 +109,7 @@ fn a_requirement_is_permanent_reports_readiness_and_wishes_its_usual_port() {
     );
     let db = &loaded.spec.units["db"];
     assert!(
-        matches!(&db.kind, UnitKind::Requirement(spec) if spec.preset == Preset::Postgres && spec.database.as_deref() == Some("x"))
+        matches!(&db.kind, UnitKind::Requirement(spec) if spec.preset.name == "postgres" && spec.options["database"] == "x")
     );
     assert_eq!(db.child.restart, Restart::Permanent);
     assert_eq!(db.child.readiness, Readiness::Within(Duration::from_secs(120)));

@@ -169,7 +169,7 @@ fn a_syntax_error_is_told_with_its_line() {
 
 #[test]
 fn an_unknown_preset_is_told_with_the_known_ones() {
-    assert_snapshot!(told("[requirements.mysql]\n[requirements.db]\npreset = \"postgre\"\n"));
+    assert_snapshot!(told("[requirements.sqlite]\n[requirements.db]\npreset = \"postgre\"\n"));
 }
 
 #[test]

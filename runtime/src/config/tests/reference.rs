@@ -9,7 +9,7 @@ const PAGE: &str = include_str!("../../../../docs/reference/config.md");
 const UNKNOWN: &str = "zzzzzzzzzzzz";
 
 /// Each table the reader knows: the headings it is described under, and a file whose only unknown key is in that table.
-const TABLES: [(&[&str], &str); 20] = [
+const TABLES: [(&[&str], &str); 21] = [
     (&["Top of the file"], "zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Logs"], "logs.zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Logs"], "[services.a]\ncmd = 'a'\nlogs.zzzzzzzzzzzz = 1"),
@@ -22,6 +22,7 @@ const TABLES: [(&[&str], &str); 20] = [
     (&["Limits"], "[services.a]\ncmd = 'a'\nlimits.zzzzzzzzzzzz = 1"),
     (&["Stop"], "[services.a]\ncmd = 'a'\nstop = [{ signal = 'INT', after = '1s', zzzzzzzzzzzz = 1 }]"),
     (&["Stop"], "[requirements.redis]\nstop.zzzzzzzzzzzz = 1"),
+    (&["Init"], "[requirements.redis]\ninit = [{ sh = 'x', zzzzzzzzzzzz = 1 }]"),
     (&["Needs"], "[services.a]\ncmd = 'a'\nneeds.b.zzzzzzzzzzzz = 1\n[services.b]\ncmd = 'b'"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nready = { tcp = true, zzzzzzzzzzzz = 1 }"),
     (&["Probes"], "[services.a]\ncmd = 'a'\nport = 1\nalive = { tcp = true, zzzzzzzzzzzz = 1 }"),
@@ -33,7 +34,7 @@ const TABLES: [(&[&str], &str); 20] = [
 ];
 
 /// Each key that takes one of a few words, as [`TABLES`].
-const WORDS: [(&str, &str); 11] = [
+const WORDS: [(&str, &str); 12] = [
     ("Every unit", "[services.a]\ncmd = 'a'\nrestart = 'zzzzzzzzzzzz'"),
     ("Every unit", "[services.a]\ncmd = 'a'\nescalate = 'zzzzzzzzzzzz'"),
     ("Stop", "[services.a]\ncmd = 'a'\nstop.scope = 'zzzzzzzzzzzz'"),
@@ -44,6 +45,7 @@ const WORDS: [(&str, &str); 11] = [
     ("Groups", "[services.a]\ncmd = 'a'\n[groups.g]\nmembers = ['a']\nescalate = 'zzzzzzzzzzzz'"),
     ("Supervision", "supervision.strategy = 'zzzzzzzzzzzz'\n[services.a]\ncmd = 'a'"),
     ("Supervision", "supervision.escalate = 'zzzzzzzzzzzz'\n[services.a]\ncmd = 'a'"),
+    ("Requirements", "[requirements.redis]\ndriver = 'zzzzzzzzzzzz'"),
     ("Requirements", "[requirements.a]\npreset = 'zzzzzzzzzzzz'"),
 ];
 

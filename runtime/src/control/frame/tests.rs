@@ -23,6 +23,8 @@ fn samples() -> Vec<(&'static str, Bytes)> {
     let kill = Kill { project: project(), signal: 15, units: vec!["api".into()] };
     let env = UnitEnv { project: project(), unit: "api".into(), reveal: false };
     let exec = Exec { project: project(), unit: "api".into() };
+    let info = RequirementInfo { project: project(), unit: "db".into(), reveal: true };
+    let dropping = DropData { project: project(), units: vec!["db".into()] };
     let attach = Attach { project: project(), unit: "api".into(), rows: 40, columns: 120 };
     let typed = TypeIn { project: project(), unit: "api".into(), incarnation: 2, bytes: ByteBuf::from(*b"ls\r") };
     let follow = FollowEvents { project: project(), after: 7 };
@@ -35,6 +37,8 @@ fn samples() -> Vec<(&'static str, Bytes)> {
         (Kill::KIND, sent(&kill)),
         (UnitEnv::KIND, sent(&env)),
         (Exec::KIND, sent(&exec)),
+        (RequirementInfo::KIND, sent(&info)),
+        (DropData::KIND, sent(&dropping)),
         (Attach::KIND, sent(&attach)),
         (TypeIn::KIND, sent(&typed)),
         (DaemonStatus::KIND, sent(&DaemonStatus {})),
@@ -135,6 +139,8 @@ fn the_golden_frames_of_every_version_are_understood() {
             "kill" => decode_body::<Kill>(&frame).map(drop),
             "unit-env" => decode_body::<UnitEnv>(&frame).map(drop),
             "exec" => decode_body::<Exec>(&frame).map(drop),
+            "requirement-info" => decode_body::<RequirementInfo>(&frame).map(drop),
+            "drop-data" => decode_body::<DropData>(&frame).map(drop),
             "attach" => decode_body::<Attach>(&frame).map(drop),
             "type-in" => decode_body::<TypeIn>(&frame).map(drop),
             "daemon-status" => decode_body::<DaemonStatus>(&frame).map(drop),

@@ -74,6 +74,7 @@ fn unit(name: &str, state: UnitState) -> UnitView {
         escaped: Vec::new(),
         degraded: false,
         warnings: Vec::new(),
+        driver: None,
     }
 }
 
