@@ -57,6 +57,8 @@ pub enum Message {
     Incarnation(u32, Promise<()>),
     /// An exit has been seen. Answers at once with a promise that is kept when the FIFOs' content is stored.
     Drain(Promise<Drained>),
+    /// Delete what is stored. Answers at once with a promise that is kept with the bytes that the disk got back.
+    Clear(Promise<io::Result<u64>>),
     /// Answers with the length of the log, now and whenever it grows, and where the log is.
     Watch(RpcReplyPort<Watched>),
 }
@@ -143,6 +145,7 @@ impl Actor for LogStreamActor {
                 drop(reply.send(pump.life(*id, Life { run: state.watched.run, incarnation })));
             }
             Message::Drain(reply) => drop(reply.send(pump.drain(*id))),
+            Message::Clear(reply) => drop(reply.send(pump.clear(*id))),
             Message::Watch(reply) => drop(reply.send(state.watched.clone())),
         }
         Ok(())
@@ -244,6 +247,13 @@ impl LogStream {
     /// The length with the place of the log.
     pub async fn watch(&self) -> Result<Watched, LogError> {
         self.ask(Message::Watch).await
+    }
+
+    /// Deletes what is stored, the unit's life goes on; returns how many bytes the disk got back.
+    pub async fn clear(&self) -> Result<u64, LogError> {
+        let dir = self.watch().await?.dir;
+        let promise = self.ask(Message::Clear).await??;
+        promise.await.map_err(|_| LogError::PumpEnded)?.map_err(LogError::io("clear", &dir))
     }
 
     /// Waits until a line of this incarnation matches, unfinished lines and those already written included.

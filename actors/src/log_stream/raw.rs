@@ -77,7 +77,7 @@ impl RawFollower {
             }
             match self.chunks.next()? {
                 None => return Ok(None),
-                Some(Step::Skipped(bytes)) => return Ok(Some(Raw::Lost(bytes))),
+                Some(Step::Skipped { bytes, .. }) => return Ok(Some(Raw::Lost(bytes))),
                 Some(Step::Record(record)) if !self.query.takes(&record) => {}
                 Some(Step::Record(record)) => match record.kind {
                     Kind::Data => self.record = Some((record, 0)),

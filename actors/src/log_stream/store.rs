@@ -78,6 +78,14 @@ pub(super) enum Taken {
     Empty,
 }
 
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { segment_bytes: 16 << 20, max_bytes: 256 << 20 }
+    }
+}
+
 // === impl Store ===
 
 impl Store {
@@ -159,6 +167,20 @@ impl Store {
     pub(super) fn flush(&mut self) -> bool {
         let told = !self.gaps.iter().any(|&gap| gap > 0) || self.tell_gaps().is_ok();
         self.write_pending().is_ok() && told
+    }
+
+    /// Deletes all that was stored so far; returns how many bytes the disk got back. Sequences go on.
+    pub fn clear(&mut self) -> io::Result<u64> {
+        let active = |store: &Self| store.active.as_ref().map_or(0, Segment::bytes);
+        let before = self.closed.iter().map(|&(_, bytes)| bytes).sum::<u64>() + active(self);
+        if active(self) > super::layout::HEADER_BYTES {
+            self.close_active()?;
+            self.begin_segment(clock::wall_time_ns())?;
+        }
+        while let Some((number, _)) = self.closed.pop_front() {
+            repair::delete_segment(&self.dir, number);
+        }
+        Ok(before.saturating_sub(active(self)))
     }
 
     /// As if the time for the next look at the files had come.

@@ -17,6 +17,7 @@ mod confines;
 mod ending;
 pub mod environment;
 pub mod fingerprint;
+mod log_streams;
 pub mod memory;
 mod operate;
 pub mod ports;

@@ -103,6 +103,8 @@ pub enum ProjectMessage {
     Terminal(String, Answer<Terminal>),
     /// Word that a unit's log has grown.
     Logs(Vec<String>, Answer<Vec<watch::Receiver<envctl_actors::log_stream::Length>>>),
+    /// The open logs of units.
+    LogStreams(Vec<String>, Answer<Vec<(Name, envctl_actors::log_stream::LogStream)>>),
     /// Take a run over from a daemon that died.
     Recover(Box<Memory>, RpcReplyPort<()>),
     /// Write down anew what the next daemon must know: the runtime directory was wiped.
@@ -171,6 +173,7 @@ impl Actor for ProjectActor {
             ProjectMessage::IsActive(reply) => drop(reply.send(project.is_active())),
             ProjectMessage::Terminal(unit, reply) => drop(reply.send(project.terminal(&unit))),
             ProjectMessage::Logs(units, reply) => project.logs(&units, reply),
+            ProjectMessage::LogStreams(units, reply) => drop(reply.send(project.log_streams(&units))),
             ProjectMessage::Recover(memory, reply) => {
                 project.recover(*memory).await;
                 let _ = reply.send(());

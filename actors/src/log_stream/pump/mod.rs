@@ -78,6 +78,7 @@ enum Command {
     Add { stream: LogStreamId, sources: Sources, store: Box<Store>, length: watch::Sender<Length> },
     Life { stream: LogStreamId, life: Life, done: oneshot::Sender<()> },
     Drain { stream: LogStreamId, done: oneshot::Sender<Drained> },
+    Clear { stream: LogStreamId, done: oneshot::Sender<io::Result<u64>> },
     Remove { stream: LogStreamId, done: oneshot::Sender<()> },
     Halt { done: oneshot::Sender<()> },
     Stop,
@@ -169,6 +170,13 @@ impl PumpHandle {
     /// Tells whenever the log has grown; `None`: no such stream.
     pub fn length(&self, stream: LogStreamId) -> Option<watch::Receiver<Length>> {
         self.lengths().get(&stream).cloned()
+    }
+
+    /// Deletes all that is stored of a stream, which goes on; answers with the bytes that the disk got back.
+    pub fn clear(&self, stream: LogStreamId) -> Result<oneshot::Receiver<io::Result<u64>>, LogError> {
+        let (done, receiver) = oneshot::channel();
+        self.tell(Command::Clear { stream, done })?;
+        Ok(receiver)
     }
 
     fn tell(&self, command: Command) -> Result<(), LogError> {

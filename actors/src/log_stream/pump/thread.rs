@@ -143,6 +143,13 @@ impl Worker {
                     flow.settle();
                 }
             }
+            Command::Clear { stream, done } => {
+                if let Some(flow) = self.streams.get_mut(&stream) {
+                    // Nobody need wait for it.
+                    let _ = done.send(flow.store.clear());
+                    flow.settle();
+                }
+            }
             Command::Remove { stream, done } => {
                 if let Some(flow) = self.streams.remove(&stream) {
                     flow.close(&mut self.scratch);

@@ -2,8 +2,10 @@
 
 mod actor;
 mod lines;
+mod observe;
 mod pump;
 mod repair;
+mod search;
 mod store;
 
 use std::fs::{File, OpenOptions};

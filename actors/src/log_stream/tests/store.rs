@@ -157,7 +157,7 @@ fn files_that_somebody_removes_or_truncates_are_replaced() {
     written.store().expect_meddling();
     written.write(Stream::Out, b"three\n");
     assert_eq!(texts(&written.log()), ["three"]);
-    assert!(entries(&written.log()).contains(&Entry::Skipped { bytes: 4 }));
+    assert!(entries(&written.log()).iter().any(|entry| matches!(entry, Entry::Skipped { bytes: 4, .. })));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_follower_that_is_overtaken_is_told_exactly_how_much_it_missed() {
     while let Some(entry) = follower.next().unwrap() {
         match entry {
             Entry::Line(line) => seen += line.bytes.len() as u64 + u64::from(!line.partial),
-            Entry::Skipped { bytes } => missed += bytes,
+            Entry::Skipped { bytes, .. } => missed += bytes,
             Entry::Started { .. } | Entry::Ended { .. } | Entry::Gap { .. } => {}
         }
     }
