@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attach, config, daemon, down, endpoints, env, errors, events, exec, explain, health, kill, list_commands,
-    list_targets, logs, operate, projects, ps, reference, requirement, show_state, trust, up, version, wait, why,
+    attach, clear_logs, config, daemon, doctor, down, endpoints, env, errors, events, exec, explain, health, kill,
+    list_commands, list_targets, logs, operate, projects, prune, ps, reference, requirement, show_state, trust, up,
+    version, wait, why,
 };
 use crate::exit;
 use crate::output::ColorChoice;
@@ -64,6 +65,7 @@ pub(crate) enum Command {
     Restart(operate::RestartArgs),
     Kill(kill::Args),
     Logs(logs::Args),
+    ClearLogs(clear_logs::Args),
     Attach(attach::Args),
     Events(events::Args),
     Why(why::Args),
@@ -81,6 +83,8 @@ pub(crate) enum Command {
     Health(health::Args),
     Errors(errors::Args),
     Projects(projects::Args),
+    Doctor(doctor::Args),
+    Prune(prune::Args),
     #[command(subcommand)]
     Requirement(requirement::Command),
     #[command(subcommand)]

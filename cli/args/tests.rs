@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 /// One line per command, with its options: what a script may rely on.
-const LINES: [&str; 64] = [
+const LINES: [&str; 70] = [
     "up",
     "up -d api web",
     "up --detach --wait --wait-timeout 60s",
@@ -32,6 +32,12 @@ const LINES: [&str; 64] = [
     "logs -n 10 --timestamps --stream err",
     "logs --tail 5 --previous --raw api",
     "logs --since 10m --until 2026-01-01T00:00:00Z",
+    "logs --grep time(d)?out -g refused -i --invert --incarnation 2",
+    "logs --level warn --field user=7 --field http.status=500",
+    "clear-logs",
+    "clear-logs -y api",
+    "doctor",
+    "prune --logs --older-than 30d --dry-run",
     "attach api",
     "attach api --detach-keys ctrl-a,d",
     "events",
@@ -119,6 +125,9 @@ fn what_cannot_be_meant_is_refused() {
         "up --wait-timeout soon",
         "logs -n many",
         "logs -f --previous",
+        "logs --invert",
+        "logs --level loud",
+        "prune",
         "kill -s NOPE api",
         "ps --interval 1s",
         "ps --watch --check",

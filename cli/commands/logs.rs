@@ -1,8 +1,9 @@
 //! `envctl logs`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use envctl_actors::log_stream::{Query, Stream};
+use envctl_actors::log_stream::{Filter, Level, Pattern, Query, Stream};
 use envctl_runtime::control::client::ClientError;
 use envctl_runtime::control::wire::WatchLogs;
 use envctl_runtime::places::ProjectPlaces;
@@ -11,12 +12,15 @@ use envctl_supervisors::Name;
 use crate::context::{Context, Target};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::output::log_record::Origin;
 use crate::output::logs::{Look, Selection, Tail};
 
 /// Entries shown before the next look at the daemon.
 const SHOWN_AT_ONCE: usize = 1000;
 
 /// Show what units wrote, also those of past runs
+///
+/// Several units are merged by the time at which their lines came. --grep takes the syntax of Rust's `regex` crate and searches in linear time; colours do not hide what is sought. --level and --field look into lines that are JSON objects or logfmt (`key=value`); a line that is neither, or has no level, is not shown then. --json prints an object per line, described in docs/reference/logs.md.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The units; none: all
@@ -38,6 +42,30 @@ pub(crate) struct Args {
     /// Only the life before the present one
     #[arg(long, conflicts_with = "follow")]
     pub(crate) previous: bool,
+
+    /// Only the life with this number, of the last run that had one
+    #[arg(long, value_name = "N", conflicts_with_all = ["follow", "previous"])]
+    pub(crate) incarnation: Option<u32>,
+
+    /// Only lines that have this pattern; several: any of them
+    #[arg(short, long, value_name = "REGEX")]
+    pub(crate) grep: Vec<String>,
+
+    /// The pattern without regard to upper and lower case
+    #[arg(short, long, requires = "grep")]
+    pub(crate) ignore_case: bool,
+
+    /// Only lines that do not have the pattern
+    #[arg(long, requires = "grep")]
+    pub(crate) invert: bool,
+
+    /// Only records of this level or a graver one: trace, debug, info, warn, error, fatal
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    pub(crate) level: Option<Level>,
+
+    /// Only records with this field, `http.status=500`; several: all of them
+    #[arg(long, value_name = "KEY=VALUE", value_parser = field)]
+    pub(crate) field: Vec<(String, String)>,
 
     /// Only this stream
     #[arg(long, value_name = "STREAM")]
@@ -68,8 +96,12 @@ pub(crate) enum Which {
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
     let target = context.locate().await?;
     let places = context.target_places(&target)?;
-    let units = chosen(context, &target, &args).await?;
-    let mut tail = Tail::open(&directories(&places, &units), args.selection(), args.follow)?;
+    let selection = args.selection()?;
+    let units = chosen(context, &target, &args.units).await?;
+    let mut tail = Tail::open(&directories(&places, &units), &selection, args.follow)?;
+    if context.output.json {
+        tail = tail.from(origin(context, &target, &places).await?);
+    }
     let look = Look { raw: args.raw, timestamps: args.timestamps };
     while tail.show(&context.output, look, SHOWN_AT_ONCE)? {
         // Ctrl-C is heard between two lots.
@@ -81,11 +113,25 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     Ok(Exit::Ok)
 }
 
-async fn chosen(context: &Context, target: &Target, args: &Args) -> Result<Vec<String>, CliError> {
+/// The units that were named, or all.
+pub(crate) async fn chosen(context: &Context, target: &Target, units: &[String]) -> Result<Vec<String>, CliError> {
     // Only a project that is not configured here has to be asked for its units.
     let view = if target.project.is_none() { context.observe(target).await?.view } else { None };
-    target.check_units(&args.units, view.as_ref())?;
-    if args.units.is_empty() { Ok(target.units(view.as_ref())) } else { Ok(args.units.clone()) }
+    target.check_units(units, view.as_ref())?;
+    if units.is_empty() { Ok(target.units(view.as_ref())) } else { Ok(units.to_vec()) }
+}
+
+/// What JSON tells of each line beside the line.
+async fn origin(context: &Context, target: &Target, places: &ProjectPlaces) -> Result<Origin, CliError> {
+    let configured = target.project.iter().flat_map(|project| &project.loaded.spec.units);
+    let mut lanes: HashMap<String, String> =
+        configured.map(|(name, unit)| (name.to_string(), unit.kind.as_str().to_owned())).collect();
+    if target.project.is_none() {
+        let view = context.observe(target).await?.view;
+        lanes.extend(view.into_iter().flat_map(|view| view.units).map(|unit| (unit.name, unit.kind)));
+    }
+    let (session, project) = (context.session().to_string(), target.name.clone());
+    Ok(Origin::new(session, project, lanes, places.events()))
 }
 
 /// Until nothing can write any more. Without a daemon nothing can.
@@ -159,16 +205,35 @@ fn moment(text: &str) -> Result<u64, String> {
     u64::try_from(time.as_nanosecond()).map_err(|_| "a time after 1970 is needed".to_owned())
 }
 
+fn level(text: &str) -> Result<Level, String> {
+    Level::parse(text).ok_or_else(|| {
+        let names: Vec<&str> = Level::NAMES.iter().map(|(name, _)| *name).collect();
+        format!("the levels are {}", names.join(", "))
+    })
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or_else(|| "a field such as `user=7` or `http.status=500` is needed".to_owned())?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 // === impl Args ===
 
 impl Args {
-    fn selection(&self) -> Selection {
+    fn selection(&self) -> Result<Selection, CliError> {
         let stream = self.stream.map(|which| match which {
             Which::Out => Stream::Out,
             Which::Err => Stream::Err,
         });
         let query = Query { stream, since_ns: self.since, until_ns: self.until, ..Query::default() };
-        Selection { tail: self.tail, previous: self.previous, query }
+        let pattern = (!self.grep.is_empty()).then(|| Pattern::new(&self.grep, self.ignore_case)).transpose();
+        let pattern = pattern.map_err(|error| {
+            CliError::new("usage", format!("--grep is no pattern: {error}"))
+                .hint("write `\\(`, `\\[`, `\\.` for the characters themselves; https://docs.rs/regex lists the syntax")
+        })?;
+        let filter = Filter { pattern, invert: self.invert, level: self.level, fields: self.field.clone() };
+        Ok(Selection { tail: self.tail, previous: self.previous, incarnation: self.incarnation, query, filter })
     }
 }
 

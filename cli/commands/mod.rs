@@ -1,8 +1,10 @@
 //! One file per command; the doc comment of its arguments is its help.
 
 pub(crate) mod attach;
+pub(crate) mod clear_logs;
 pub(crate) mod config;
 pub(crate) mod daemon;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod endpoints;
 pub(crate) mod env;
@@ -17,6 +19,7 @@ pub(crate) mod list_targets;
 pub(crate) mod logs;
 pub(crate) mod operate;
 pub(crate) mod projects;
+pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod reference;
 pub(crate) mod requirement;
@@ -48,6 +51,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Attach(args) => Box::pin(attach::run(context, args)).await,
         Command::Logs(args) if args.follow => interruptible(logs::run(context, args)).await,
         Command::Logs(args) => Box::pin(logs::run(context, args)).await,
+        Command::ClearLogs(args) => clear_logs::run(context, args).await,
         Command::Events(args) if args.follow => interruptible(events::run(context, args)).await,
         Command::Events(args) => events::run(context, args).await,
         Command::Why(args) => why::run(context, args).await,
@@ -61,6 +65,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Health(args) => health::run(context, args).await,
         Command::Errors(args) => errors::run(context, args).await,
         Command::Projects(args) => projects::run(context, args).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
+        Command::Prune(args) => prune::run(context, args).await,
         Command::Daemon(command) => daemon::run(context, command).await,
         Command::Requirement(command) => Box::pin(requirement::run(context, command)).await,
         Command::ListCommands(args) => list_commands::run(context, &args),

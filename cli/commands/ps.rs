@@ -1,5 +1,6 @@
 //! `envctl ps`.
 
+mod logs;
 mod usage;
 mod watch;
 
@@ -16,7 +17,8 @@ use crate::exit::Exit;
 use crate::output::color::Paint;
 use crate::output::table::{Cell, Table};
 use crate::output::{harmless, told};
-use usage::{Shares, cpu_time, size};
+pub(crate) use usage::size;
+use usage::{Shares, cpu_time};
 
 /// Show units: state, readiness, pid, uptime, restarts, cpu, memory, ports
 ///
@@ -85,7 +87,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let is_fine = |project: &ProjectView| project.cause.is_none() && project.units.iter().all(as_desired);
     let fine = !args.check || (!projects.is_empty() && projects.iter().all(is_fine));
     if context.output.json {
-        show_json(context, fine, &projects)?;
+        if args.all {
+            logs::show_json(context, fine, &projects)?;
+        } else {
+            show_json(context, fine, &projects)?;
+        }
         return Ok(Exit::ok_if(fine));
     }
     let look = Look { titled: args.all, shares: None, paint: context.output.data };

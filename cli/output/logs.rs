@@ -5,22 +5,26 @@
 use std::path::PathBuf;
 
 use envctl_actors::log_stream::{
-    Entry, Follower, Line, Lines, LogError, Position, Query, Reader, Stream, sanitize_line,
+    Entry, Filter, Follower, LINE_MAX_BYTES, Line, Lines, LogError, Position, Query, Reader, sanitize_line,
 };
-use serde::Serialize;
 
-use super::{Output, json};
+use super::Output;
+use super::log_record::{Dropped, Origin};
 use crate::error::{CliError, chain};
 
 /// What to show of each unit.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
     /// The last so many lines; none: all.
     pub(crate) tail: Option<usize>,
     /// The life before the present one.
     pub(crate) previous: bool,
-    /// Which lines.
+    /// The life with this number, of the last run that had one.
+    pub(crate) incarnation: Option<u32>,
+    /// Which lines, by where they come from.
     pub(crate) query: Query,
+    /// Which lines, by what is in them.
+    pub(crate) filter: Filter,
 }
 
 /// How lines look.
@@ -36,6 +40,7 @@ pub(crate) struct Look {
 #[derive(Debug)]
 pub(crate) struct Tail {
     feeds: Vec<Feed>,
+    origin: Origin,
     name_width: usize,
 }
 
@@ -45,6 +50,8 @@ struct Feed {
     source: Source,
     head: Option<Entry>,
     time_ns: u64,
+    /// What was lost since the last line.
+    dropped: Dropped,
 }
 
 #[derive(Debug)]
@@ -53,35 +60,31 @@ enum Source {
     Once(Box<Lines>),
 }
 
-#[derive(Serialize)]
-struct Record<'a> {
-    unit: &'a str,
-    stream: &'static str,
-    time: String,
-    incarnation: u32,
-    line: std::borrow::Cow<'a, str>,
-    partial: bool,
-}
-
 // === impl Tail ===
 
 impl Tail {
     /// The logs in these directories as they are now; `follow`: and what comes.
-    pub(crate) fn open(logs: &[(String, PathBuf)], selection: Selection, follow: bool) -> Result<Self, CliError> {
+    pub(crate) fn open(logs: &[(String, PathBuf)], selection: &Selection, follow: bool) -> Result<Self, CliError> {
         let mut feeds = Vec::new();
         for (unit, dir) in logs {
-            let follower = open_one(&Reader::open(dir), selection).map_err(|error| unreadable(unit, &error))?;
+            let follower = open_one(Reader::open(dir), selection).map_err(|error| unreadable(unit, &error))?;
             let source =
                 if follow { Source::Follow(Box::new(follower)) } else { Source::Once(Box::new(follower.into_lines())) };
-            feeds.push(Feed { unit: unit.clone(), source, head: None, time_ns: 0 });
+            feeds.push(Feed { unit: unit.clone(), source, head: None, time_ns: 0, dropped: Dropped::NONE });
         }
         let name_width = logs.iter().map(|(unit, _)| unit.len()).max().unwrap_or(0);
-        Ok(Self { feeds, name_width })
+        Ok(Self { feeds, origin: Origin::default(), name_width })
+    }
+
+    /// With what JSON tells of each line beside the line.
+    pub(crate) fn from(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
     }
 
     /// Only what comes from now on.
     pub(crate) fn from_now(logs: &[(String, PathBuf)]) -> Result<Self, CliError> {
-        Self::open(logs, Selection { tail: Some(0), ..Selection::default() }, true)
+        Self::open(logs, &Selection { tail: Some(0), ..Selection::default() }, true)
     }
 
     /// Shows at most `max` entries. `true`: there may be more.
@@ -110,41 +113,57 @@ impl Tail {
     }
 
     fn render(
-        &self,
+        &mut self,
         output: &Output,
         look: Look,
         at: usize,
         entry: &Entry,
         text: &mut Vec<u8>,
     ) -> Result<(), CliError> {
-        let unit = self.feeds[at].unit.as_str();
-        match entry {
-            Entry::Line(line) if output.json => text.extend(json::line("log", true, &record(unit, line))?.into_bytes()),
-            Entry::Line(line) if look.raw => {
-                text.extend(&line.bytes);
-                text.extend((!line.partial).then_some(b'\n'));
+        let (bytes, lines, fate) = match entry {
+            Entry::Line(line) => return self.render_line(output, look, at, line, text),
+            Entry::Gap { bytes, lines, .. } => (*bytes, Some(*lines), "the disk did not take them"),
+            Entry::Skipped { bytes, lines } => {
+                (*bytes, lines.map(|[out, err]| out + err), "deleted before they were read")
             }
-            Entry::Line(line) => {
-                let time =
-                    if look.timestamps { format!("{} ", output.data.dim(&clock(line.time_ns))) } else { String::new() };
-                let shown = sanitize_line(&line.bytes, output.data.is_on());
-                text.extend(format!("{time}{} {shown}\n", self.prefix(output, unit)).into_bytes());
-            }
-            Entry::Gap { bytes, .. } => self.remark(output, unit, &format!("{bytes} bytes could not be stored")),
-            Entry::Skipped { bytes, .. } => {
-                self.remark(output, unit, &format!("{bytes} older bytes have been deleted"))
-            }
-            Entry::Started { .. } | Entry::Ended { .. } => {}
+            Entry::Started { .. } | Entry::Ended { .. } => return Ok(()),
+        };
+        let feed = &mut self.feeds[at];
+        feed.dropped = feed.dropped.and(bytes, lines);
+        output.warn(&format!("log of {}: {}: {fate}", feed.unit, skipped(bytes, lines)));
+        Ok(())
+    }
+
+    fn render_line(
+        &mut self,
+        output: &Output,
+        look: Look,
+        at: usize,
+        line: &Line,
+        text: &mut Vec<u8>,
+    ) -> Result<(), CliError> {
+        let feed = &mut self.feeds[at];
+        let dropped = std::mem::replace(&mut feed.dropped, Dropped::NONE);
+        if output.json {
+            text.extend(self.origin.line(&feed.unit, line, dropped)?.into_bytes());
+        } else if look.raw {
+            text.extend(&line.bytes);
+            text.extend((!line.partial).then_some(b'\n'));
+        } else {
+            let unit = self.feeds[at].unit.as_str();
+            let paint = output.data;
+            let time = if look.timestamps { format!("{} ", paint.dim(&clock(line.time_ns))) } else { String::new() };
+            let shown = sanitize_line(&line.bytes, paint.is_on());
+            // A piece of a line that goes on in the next one.
+            let more =
+                if line.bytes.len() >= LINE_MAX_BYTES && line.partial { paint.dim(" …") } else { String::new() };
+            text.extend(format!("{time}{} {shown}{more}\n", self.prefix(output, unit)).into_bytes());
         }
         Ok(())
     }
 
     fn prefix(&self, output: &Output, unit: &str) -> String {
         output.data.name(unit, &format!("{unit:width$} |", width = self.name_width))
-    }
-
-    fn remark(&self, output: &Output, unit: &str, text: &str) {
-        output.warn(&format!("log of {unit}: {text}"));
     }
 }
 
@@ -189,8 +208,14 @@ pub(crate) fn last_lines(dir: &std::path::Path, count: usize, incarnation: Optio
     if is_wanted { lines } else { Vec::new() }
 }
 
-fn open_one(reader: &Reader, selection: Selection) -> Result<Follower, LogError> {
+fn open_one(reader: Reader, selection: &Selection) -> Result<Follower, LogError> {
     let mut query = selection.query;
+    if let Some(wanted) = selection.incarnation {
+        let life = reader.lives()?.into_iter().rfind(|life| life.incarnation == wanted);
+        // A life that is not there has no lines: number 0 has none either.
+        query.run = life.map(|life| life.run);
+        query.incarnation = Some(life.map_or(0, |life| life.incarnation));
+    }
     if selection.previous {
         let lives = reader.lives()?;
         let Some(previous) = lives.len().checked_sub(2).and_then(|at| lives.get(at)) else {
@@ -199,23 +224,10 @@ fn open_one(reader: &Reader, selection: Selection) -> Result<Follower, LogError>
         query.run = Some(previous.run);
         query.incarnation = Some(previous.incarnation);
     }
+    let reader = reader.only(selection.filter.clone());
     match selection.tail {
         Some(lines) => reader.tail(lines, query),
         None => reader.follow(Position::Start, query),
-    }
-}
-
-fn record<'a>(unit: &'a str, line: &'a Line) -> Record<'a> {
-    Record {
-        unit,
-        stream: match line.stream {
-            Stream::Out => "out",
-            Stream::Err => "err",
-        },
-        time: clock(line.time_ns),
-        incarnation: line.life.incarnation,
-        line: String::from_utf8_lossy(&line.bytes),
-        partial: line.partial,
     }
 }
 
@@ -231,6 +243,15 @@ fn time_of(entry: &Entry) -> Option<u64> {
 fn clock(time_ns: u64) -> String {
     let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{time:.3}")
+}
+
+/// `… 12 lines skipped (960 bytes)`, or the bytes alone where nobody has counted lines.
+fn skipped(bytes: u64, lines: Option<u64>) -> String {
+    match lines {
+        Some(1) => format!("… 1 line skipped ({bytes} bytes)"),
+        Some(lines) => format!("… {lines} lines skipped ({bytes} bytes)"),
+        None => format!("… {bytes} bytes skipped"),
+    }
 }
 
 fn unreadable(unit: &str, error: &LogError) -> CliError {
@@ -251,7 +272,7 @@ mod tests {
     fn a_unit_that_never_wrote_has_an_empty_log() {
         let dir = tempfile::tempdir().unwrap();
         let logs = [("api".to_owned(), dir.path().join("none"))];
-        let mut tail = Tail::open(&logs, Selection::default(), false).unwrap();
+        let mut tail = Tail::open(&logs, &Selection::default(), false).unwrap();
         assert!(tail.next().unwrap().is_none());
         assert!(last_lines(dir.path(), 5, None).is_empty());
     }

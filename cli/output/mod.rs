@@ -1,10 +1,12 @@
 //! Everything that reaches the terminal: data on stdout, talk on stderr.
 //!
 //! The only place that knows whether there is a terminal and whether it wants colours. Texts from units or daemons go
-//! through [`harmless`] first, so that none of them can drive the terminal.
+//! through [`harmless`] first, so that none of them can drive the terminal; what was forgotten is caught by [`guarded`] on the way out.
 
 pub(crate) mod color;
+pub(crate) mod confirm;
 pub(crate) mod json;
+pub(crate) mod log_record;
 pub(crate) mod logs;
 pub(crate) mod progress;
 pub(crate) mod screen;
@@ -13,6 +15,7 @@ pub(crate) mod table;
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use envctl_actors::log_stream::{is_harmless, sgr_length};
 use serde::Serialize;
 
 use crate::environment::Environment;
@@ -63,10 +66,10 @@ impl Output {
 
     /// Writes data to stdout.
     pub(crate) fn write(&self, text: &str) -> Result<(), CliError> {
-        self.write_bytes(text.as_bytes())
+        self.write_bytes(guarded(text).as_bytes())
     }
 
-    /// Writes data to stdout as it is.
+    /// Writes data to stdout as it is: the caller has made it harmless, or was asked not to.
     pub(crate) fn write_bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
@@ -85,7 +88,7 @@ impl Output {
 
     /// Says something on stderr. A closed stderr is nobody's problem.
     pub(crate) fn say(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", guarded(text));
     }
 
     /// Warns on stderr.
@@ -140,13 +143,32 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
+/// As [`harmless`], but with colours, which are our own: the last look at everything that is written.
+pub(crate) fn guarded(text: &str) -> Cow<'_, str> {
+    let coloured = |at: usize| sgr_length(&text[at..]);
+    if text.char_indices().all(|(at, c)| !drives(c) || coloured(at).is_some()) {
+        return Cow::Borrowed(text);
+    }
+    let mut guarded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = if drives(c) { sgr_length(rest) } else { Some(c.len_utf8()) };
+        match length {
+            Some(length) => guarded.push_str(&rest[..length]),
+            None => guarded.extend(c.escape_unicode()),
+        }
+        rest = &rest[length.unwrap_or(c.len_utf8())..];
+    }
+    Cow::Owned(guarded)
+}
+
 /// A cause, unless it says nothing that the reader did not do.
 pub(crate) fn told(cause: Option<&str>) -> Option<&str> {
     cause.filter(|cause| *cause != "asked for")
 }
 
 fn drives(c: char) -> bool {
-    (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c != '\n' && !is_harmless(c)
 }
 
 #[cfg(test)]
@@ -160,6 +182,16 @@ mod tests {
         assert!(!text.chars().any(drives), "{text:?}");
         assert!(text.ends_with("b\tc\n"));
         assert!(matches!(harmless("plain ä"), Cow::Borrowed("plain ä")));
+    }
+
+    #[test]
+    fn what_is_written_keeps_its_colours_and_nothing_else_that_drives() {
+        let ours = Paint::new(true).red("bad\tnews\n");
+        assert!(matches!(guarded(&ours), Cow::Borrowed(_)));
+        assert_eq!(
+            guarded("\u{1b}[1mb\u{1b}[0m\u{1b}[2J\u{9b}1m\r\u{200b}"),
+            "\u{1b}[1mb\u{1b}[0m\\u{1b}[2J\\u{9b}1m\\u{d}\\u{200b}"
+        );
     }
 
     #[test]

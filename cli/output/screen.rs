@@ -54,7 +54,7 @@ impl Screen {
     /// Shows `text` instead of what is shown. Lines are cut at the right; those that do not fit are counted in the last row.
     pub(crate) fn draw(&self, text: &str) -> io::Result<()> {
         let (columns, rows) = terminal_size().map_or(SIZE_DEFAULT, |(Width(columns), Height(rows))| (columns, rows));
-        put(&frame(text, usize::from(columns), usize::from(rows)))
+        put(&frame(&super::guarded(text), usize::from(columns), usize::from(rows)))
     }
 
     /// Whether somebody can type.

@@ -3,6 +3,8 @@
 //! Knows where a reader stands and what retention took from under it. Follows the writer's order of work: data before its record,
 //! all records of a segment before the next segment's index.
 
+mod seek;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -68,7 +70,7 @@ struct Tail {
 impl Chunks {
     /// At the oldest record.
     pub(super) fn start(dir: &Path) -> Result<Self, LogError> {
-        Self::seek(dir, |_| false)
+        Self::bisect(dir, |_| Ok(false))
     }
 
     /// After the newest record.
@@ -78,26 +80,26 @@ impl Chunks {
 
     /// At this sequence, or the nearest that is there.
     pub(super) fn at(dir: &Path, sequence: u64) -> Result<Self, LogError> {
-        let mut chunks = Self::seek(dir, |header| header.first_sequence <= sequence)?;
+        let mut chunks = Self::bisect(dir, |open| Ok(open.header.first_sequence <= sequence))?;
         if let Some(open) = &mut chunks.open {
-            open.skip_to(sequence.saturating_sub(open.header.first_sequence)).map_err(LogError::io("read", dir))?;
+            let at = sequence.saturating_sub(open.header.first_sequence);
+            open.place(dir, at).map_err(LogError::io("read", dir))?;
         }
         Ok(chunks)
     }
 
-    /// At the segment that was being written at this time (the first one, if clocks jumped).
-    pub(super) fn since(dir: &Path, since_ns: u64) -> Result<Self, LogError> {
-        Self::seek(dir, |header| header.created_ns <= since_ns)
-    }
-
     /// So far before the end that `lines` lines of the query follow, by a count of line feeds; at the oldest record if there are fewer.
     pub(super) fn back(dir: &Path, lines: usize, query: &Query) -> Result<Self, LogError> {
-        let mut tail = Tail {
-            lines,
-            count: 0,
-            unanchored: Stream::BOTH.map(|stream| query.stream.is_none_or(|s| s == stream)),
-            life: None,
-        };
+        let mut counted = Self::count_back(dir, lines, query, [false; 2])?;
+        let wanted = |stream: Stream| query.stream.is_none_or(|s| s == stream);
+        let torn = counted.torn_here()?;
+        let unanchored = Stream::BOTH.map(|stream| torn[stream.index()] && wanted(stream));
+        // Back to where the lines begin that are being written there.
+        if unanchored == [false; 2] { Ok(counted) } else { Self::count_back(dir, lines, query, unanchored) }
+    }
+
+    fn count_back(dir: &Path, lines: usize, query: &Query, unanchored: [bool; 2]) -> Result<Self, LogError> {
+        let mut tail = Tail { lines, count: 0, unanchored, life: None };
         Self::seek_back(dir, |open, record| {
             if record.kind == Kind::Data
                 && query.takes(record)
@@ -135,8 +137,8 @@ impl Chunks {
             if let Some(record) = self.next_here()? {
                 return Ok(Some(Step::Record(record)));
             }
-            let read = self.open.as_ref().map(Open::base_end);
-            let missed = read.map_or(0, |read| next.header.base_bytes.saturating_sub(read));
+            // Whoever began where there was nothing has missed what was there and is gone again.
+            let missed = next.header.base_bytes.saturating_sub(self.written());
             let after = self.open.as_ref().map_or(0, |open| open.number);
             let before = next.number;
             // Whose bytes are, until a record tells: a killed writer may have left a segment without any.
@@ -195,25 +197,12 @@ impl Chunks {
         Ok(None)
     }
 
-    /// Opens the last of the leading segments whose header is before what is sought; the first one in any case.
-    fn seek(dir: &Path, before: impl Fn(&Header) -> bool) -> Result<Self, LogError> {
-        let mut chunks = Self { dir: dir.to_path_buf(), open: None };
-        for number in Self::numbers(dir)? {
-            let Some(open) = Open::find(dir, number)? else { continue };
-            if chunks.open.is_some() && !before(&open.header) {
-                break;
-            }
-            chunks.open = Some(open);
-        }
-        Ok(chunks)
-    }
-
     /// At the last record that `found` says yes to, or at the oldest.
     fn seek_back(dir: &Path, mut found: impl FnMut(&mut Open, &Record) -> io::Result<bool>) -> Result<Self, LogError> {
         for number in Self::numbers(dir)?.into_iter().rev() {
             let Some(mut open) = Open::find(dir, number)? else { continue };
             if let Some(at) = open.back(&mut found).map_err(LogError::io("read", dir))? {
-                open.skip_to(at).map_err(LogError::io("read", dir))?;
+                open.place(dir, at).map_err(LogError::io("read", dir))?;
                 return Ok(Self { dir: dir.to_path_buf(), open: Some(open) });
             }
         }
@@ -283,15 +272,6 @@ impl Open {
         record.len = u32::try_from(end - from).unwrap_or(record.len);
         record.offset = from;
         (record.len > 0).then_some(record)
-    }
-
-    fn skip_to(&mut self, at: u64) -> io::Result<()> {
-        while self.at < at {
-            if self.next()?.is_none() {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// All bytes of units up to where we stand.

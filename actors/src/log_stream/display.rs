@@ -84,14 +84,15 @@ fn string_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// Length of the colour sequence that `text` begins with.
-fn sgr_length(text: &str) -> Option<usize> {
+/// Length of the colour sequence (SGR: ECMA-48, 8.3.117) that `text` begins with.
+pub fn sgr_length(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;
     let end = parameters.bytes().take(SGR_MAX_BYTES).position(|b| !matches!(b, b'0'..=b'9' | b';' | b':'))?;
     (parameters.as_bytes()[end] == b'm').then_some(end + 3)
 }
 
-fn is_harmless(c: char) -> bool {
+/// Whether a character can be shown as it is: no control but the tab, nothing invisible that hides or turns text.
+pub fn is_harmless(c: char) -> bool {
     match c {
         '\t' => true,
         // Marks and overrides of direction, line and paragraph separators, interlinear marks, tags: they hide or turn text.

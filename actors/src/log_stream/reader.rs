@@ -1,7 +1,8 @@
 //! Reading a log from its files alone: while a pump writes, and when no daemon runs.
 //!
 //! ```text
-//! segments ──records──▶ chunks ──64 KiB blocks──▶ splitter (one per stream) ──▶ Entry
+//! segments ──records──▶ chunks ──64 KiB blocks──▶ splitter (one per stream) ──▶ filter ──▶ Entry
+//!                          └─256 KiB blocks──▶ skip: what a pattern is not in is never cut into lines
 //! ```
 //!
 //! Everything here blocks on files and belongs on a blocking thread or into a plain program. A reader holds at most one block, one
@@ -9,19 +10,25 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::LogError;
 use super::chunks::{Chunks, Step};
+use super::filter::Filter;
 use super::layout::{Kind, Life, Record, Stream};
+use super::skip::{Next, Skipper};
 use super::splitter::{Entry, LINE_MAX_BYTES, Line, Splitter};
 
 /// Bytes of a chunk held at once.
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
+/// What is read first of a line whose end is sought, so that the search for a pattern can go on behind it: few lines are longer.
+const LINE_END_BYTES: usize = 512;
 
 /// The log of one unit, opened for reading.
 #[derive(Debug, Clone)]
 pub struct Reader {
     dir: PathBuf,
+    filter: Option<Arc<Filter>>,
 }
 
 /// Which lines are wanted; the default is all.
@@ -57,15 +64,29 @@ pub enum Position {
 pub struct Follower {
     chunks: Chunks,
     query: Query,
-    /// The data record in work, and what of it has been read.
-    record: Option<(Record, u64)>,
+    filter: Option<Arc<Filter>>,
+    skipper: Option<Skipper>,
+    /// The data record in work.
+    record: Option<Work>,
     block: Vec<u8>,
+    /// Where the block begins in its record, and how much of it has been cut.
+    block_from: u64,
     block_at: usize,
     splitters: [Splitter; 2],
     life: Option<Life>,
     queue: VecDeque<Entry>,
     /// Lines still to be left out (the beginning of a tail).
     skip_lines: usize,
+}
+
+/// A data record in work.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    record: Record,
+    /// What of it has been read, or passed over.
+    done: u64,
+    /// Bytes that the unit had written before it.
+    written_before: u64,
 }
 
 /// All entries up to now, also those that a killed writer left without an index; ends with the unfinished lines.
@@ -82,7 +103,13 @@ pub struct Lines {
 impl Reader {
     /// The log in `dir`; a directory that is missing (yet) reads as empty.
     pub fn open(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf() }
+        Self { dir: dir.to_path_buf(), filter: None }
+    }
+
+    /// Only the lines that this filter takes; what is told beside lines is told as before.
+    pub fn only(self, filter: Filter) -> Self {
+        let filter = Some(Arc::new(filter)).filter(|filter| !filter.is_open());
+        Self { filter, ..self }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -91,22 +118,38 @@ impl Reader {
 
     /// All entries from the oldest on.
     pub fn lines(&self, query: Query) -> Result<Lines, LogError> {
-        let chunks = match query.since_ns {
-            Some(since_ns) => Chunks::since(&self.dir, since_ns)?,
-            None => Chunks::start(&self.dir)?,
-        };
-        Ok(Follower::new(chunks, query).into_lines())
+        Ok(self.begin(query)?.into_lines())
     }
 
     /// From `position` on, and then what comes.
     pub fn follow(&self, position: Position, query: Query) -> Result<Follower, LogError> {
         let chunks = match position {
-            Position::Start => Chunks::start(&self.dir)?,
+            Position::Start => return self.begin(query),
             Position::End => Chunks::end(&self.dir)?,
             Position::Sequence(sequence) => Chunks::at(&self.dir, sequence)?,
             Position::Life(life) => Chunks::life(&self.dir, life)?,
         };
-        Ok(Follower::new(chunks, query))
+        Ok(self.follower(chunks, query))
+    }
+
+    /// From the oldest line that the query can take.
+    fn begin(&self, query: Query) -> Result<Follower, LogError> {
+        let Some(since_ns) = query.since_ns else { return Ok(self.follower(Chunks::start(&self.dir)?, query)) };
+        let (chunks, life, torn) = Chunks::since(&self.dir, since_ns)?;
+        let mut follower = self.follower(chunks, query);
+        follower.life = life;
+        for stream in Stream::BOTH.into_iter().filter(|stream| torn[stream.index()]) {
+            follower.splitters[stream.index()].tear();
+        }
+        Ok(follower)
+    }
+
+    fn follower(&self, chunks: Chunks, query: Query) -> Follower {
+        Follower {
+            filter: self.filter.clone(),
+            skipper: self.filter.as_ref().and_then(Skipper::new),
+            ..Follower::new(chunks, query)
+        }
     }
 
     /// The last `lines` lines, and then what comes ([`Follower::into_lines`] for just those that are there).
@@ -114,13 +157,17 @@ impl Reader {
         if lines == 0 {
             return self.follow(Position::End, query);
         }
-        // Two more than asked: where the count ends, each stream may be in the middle of a line.
-        let chunks = Chunks::back(&self.dir, lines.saturating_add(2), &query)?;
+        let open = || match &self.filter {
+            // Two more than asked: where the count ends, each stream may be in the middle of a line.
+            None => Ok(self.follower(Chunks::back(&self.dir, lines.saturating_add(2), &query)?, query)),
+            // How far back that many lines are that are wanted can only be found by looking at all.
+            Some(_) => self.begin(query),
+        };
         let mut count = 0usize;
-        for entry in Follower::new(chunks.clone(), query).into_lines() {
+        for entry in open()?.into_lines() {
             count += usize::from(matches!(entry?, Entry::Line(_)));
         }
-        let mut follower = Follower::new(chunks, query);
+        let mut follower = open()?;
         follower.skip_lines = count.saturating_sub(lines);
         Ok(follower)
     }
@@ -163,8 +210,11 @@ impl Follower {
         Self {
             chunks,
             query,
+            filter: None,
+            skipper: None,
             record: None,
             block: Vec::new(),
+            block_from: 0,
             block_at: 0,
             splitters: Stream::BOTH.map(Splitter::new),
             life: None,
@@ -206,7 +256,7 @@ impl Follower {
     fn wants(&mut self, entry: &Entry) -> bool {
         // What comes before the first line of a tail is left out with the lines before it.
         let Entry::Line(line) = entry else { return self.skip_lines == 0 };
-        if !self.query.takes_line(line) {
+        if !self.query.takes_line(line) || self.filter.as_ref().is_some_and(|filter| !filter.takes(line)) {
             return false;
         }
         let skip = self.skip_lines > 0;
@@ -232,38 +282,77 @@ impl Follower {
     }
 
     fn split(&mut self) {
-        let Some((record, _)) = &self.record else { return };
-        let (taken, line) = self.splitters[record.stream.index()].take(&self.block[self.block_at..], record);
+        let Some(work) = &mut self.record else { return };
+        let at = self.block_from + self.block_at as u64;
+        let splitter = &mut self.splitters[work.record.stream.index()];
+        let (taken, line) = splitter.take(&self.block[self.block_at..], &work.record, work.written_before + at);
         self.block_at += taken;
         self.queue.extend(line.map(Entry::Line));
+        let at = at + taken as u64;
+        if let Some(skipper) = &self.skipper
+            && splitter.is_between_lines()
+            && skipper.is_beyond(work.record.stream, work.record.offset + at)
+            && work.done == self.block_from + self.block.len() as u64
+        {
+            // A line has ended where nobody has searched yet: what follows it is searched before it is cut.
+            work.done -= (self.block.len() - self.block_at) as u64;
+            self.block.truncate(self.block_at);
+        }
         self.close_record();
     }
 
     fn close_record(&mut self) {
-        let read_all = self.record.as_ref().is_some_and(|(record, done)| *done >= u64::from(record.len));
+        let read_all = self.record.as_ref().is_some_and(|work| work.done >= u64::from(work.record.len));
         if read_all && self.block_at >= self.block.len() {
             self.record = None;
         }
     }
 
     fn read_block(&mut self) -> Result<(), LogError> {
-        let Some((record, done)) = &mut self.record else { return Ok(()) };
-        let left = u64::from(record.len) - *done;
-        let want = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        let Some(want) = self.wanted()? else {
+            self.close_record();
+            return Ok(());
+        };
+        let Some(work) = &mut self.record else { return Ok(()) };
+        let Record { stream, offset, len, .. } = work.record;
+        let left = u64::from(len) - work.done;
         self.block.resize(want, 0);
-        self.block_at = 0;
-        let got = self.chunks.read(record.stream, record.offset + *done, &mut self.block)?;
+        (self.block_from, self.block_at) = (work.done, 0);
+        let got = self.chunks.read(stream, offset + work.done, &mut self.block)?;
         self.block.truncate(got);
-        *done += got as u64;
+        work.done += got as u64;
         if got < want {
             // Somebody truncated or removed the data under its index.
             let bytes = left - got as u64;
-            *done = u64::from(record.len);
-            let lines = self.chunks.missing_lines(record.stream, record.offset);
+            work.done = u64::from(len);
+            let lines = self.chunks.missing_lines(stream, offset);
             self.queue.push_back(Entry::Skipped { bytes, lines });
         }
         self.close_record();
         Ok(())
+    }
+
+    /// How much to read next of the record in work; `None`: some of it has been passed over, ask again.
+    fn wanted(&mut self) -> Result<Option<usize>, LogError> {
+        let Some(work) = &mut self.record else { return Ok(None) };
+        let Record { stream, offset, len, .. } = work.record;
+        let (from, end) = (offset + work.done, offset + u64::from(len));
+        let Some(skipper) = &mut self.skipper else { return Ok(Some(block_length(end - from))) };
+        skipper.enter(self.chunks.segment());
+        let splitter = &self.splitters[stream.index()];
+        match skipper.next(stream, from) {
+            Next::Search if splitter.is_between_lines() => {
+                let unbroken = self.chunks.unbroken(&work.record);
+                skipper.search(stream, (from, unbroken), |at, block| self.chunks.read(stream, at, block))?;
+                Ok(None)
+            }
+            Next::Search => Ok(Some(splitter.pending().len().max(LINE_END_BYTES).min(block_length(end - from)))),
+            Next::Read(to) => Ok(Some(block_length(to.min(end) - from))),
+            Next::Skip(to) => {
+                work.done = to.min(end) - offset;
+                Ok(None)
+            }
+        }
     }
 
     fn accept(&mut self, step: Step) {
@@ -284,7 +373,12 @@ impl Follower {
             return;
         }
         match record.kind {
-            Kind::Data => self.record = Some((record, 0)),
+            // Of what comes after the query's end only the rest of a line is wanted that began before it.
+            Kind::Data if self.is_late(&record) => {}
+            Kind::Data => {
+                let written_before = self.chunks.written() - u64::from(record.len);
+                self.record = Some(Work { record, done: 0, written_before });
+            }
             Kind::Started => self.queue.push_back(Entry::Started { life, time_ns }),
             Kind::Ended => {
                 self.flush();
@@ -295,6 +389,11 @@ impl Follower {
                 self.queue.push_back(Entry::Gap { stream, bytes: record.offset, lines: record.len.into(), time_ns });
             }
         }
+    }
+
+    fn is_late(&self, record: &Record) -> bool {
+        let between = || self.splitters[record.stream.index()].is_between_lines();
+        self.query.until_ns.is_some_and(|until| record.time_ns >= until) && between()
     }
 
     /// Hands out unfinished lines: nobody will finish them. Of two, the one begun first comes first.
@@ -338,6 +437,11 @@ impl Iterator for Lines {
         self.failed = matches!(item, Some(Err(_)));
         item
     }
+}
+
+/// At most one block of what is left.
+fn block_length(left: u64) -> usize {
+    usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES))
 }
 
 /// How many lines a chunk counts for at least, when a tail is counted from the end.

@@ -14,6 +14,9 @@ pub struct Line {
     pub time_ns: u64,
     /// Sequence of the record that brought the first byte: the order of arrival over both streams.
     pub sequence: u64,
+    /// Bytes that the unit had written before it, on both streams in the order of arrival, those included that were deleted since.
+    /// No two lines of a unit share it, and every reader finds the same.
+    pub written_before: u64,
     /// Who wrote it.
     pub life: Life,
     /// Where to.
@@ -71,12 +74,15 @@ pub(super) struct Splitter {
     bytes: Vec<u8>,
     /// Of the line's first byte; `None` between lines.
     begun: Option<Begun>,
+    /// Reading began in the middle of a line: what is left of it is nobody's.
+    torn: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Begun {
     time_ns: u64,
     sequence: u64,
+    written_before: u64,
     life: Life,
 }
 
@@ -84,15 +90,32 @@ struct Begun {
 
 impl Splitter {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, bytes: Vec::new(), begun: None }
+        Self { stream, bytes: Vec::new(), begun: None, torn: false }
+    }
+
+    /// What comes up to the next line feed, or to the end of the life, is left out.
+    pub(super) fn tear(&mut self) {
+        self.torn = true;
+    }
+
+    /// Whether the next byte begins a line.
+    pub(super) fn is_between_lines(&self) -> bool {
+        self.begun.is_none() && !self.torn
     }
 
     /// Takes bytes from the front of `input` up to the end of one line. Returns how many, and the line if it is complete or full.
-    pub(super) fn take(&mut self, input: &[u8], record: &Record) -> (usize, Option<Line>) {
+    /// `written_before` is that of the first byte.
+    pub(super) fn take(&mut self, input: &[u8], record: &Record, written_before: u64) -> (usize, Option<Line>) {
         if input.is_empty() {
             return (0, None);
         }
-        self.begun.get_or_insert(Begun { time_ns: record.time_ns, sequence: record.sequence, life: record.life });
+        if self.torn {
+            let end = memchr(b'\n', input);
+            self.torn = end.is_none();
+            return (end.map_or(input.len(), |end| end + 1), None);
+        }
+        let Record { time_ns, sequence, life, .. } = *record;
+        self.begun.get_or_insert(Begun { time_ns, sequence, written_before, life });
         let room = LINE_MAX_BYTES - self.bytes.len();
         // One byte more than there is room for: a line feed right after a full piece still belongs to it.
         let window = &input[..input.len().min(room + 1)];
@@ -105,7 +128,7 @@ impl Splitter {
         if window.len() <= room {
             return (taken, None);
         }
-        let begun = self.begun;
+        let begun = self.begun.map(|begun| Begun { written_before: written_before + taken as u64, ..begun });
         let piece = self.finish(true);
         // The next piece keeps the time of the line.
         self.begun = begun;
@@ -114,6 +137,7 @@ impl Splitter {
 
     /// What there is of a line that nobody will finish.
     pub(super) fn flush(&mut self) -> Option<Line> {
+        self.torn = false;
         if self.bytes.is_empty() {
             self.begun = None;
             return None;
@@ -129,7 +153,7 @@ impl Splitter {
     fn finish(&mut self, partial: bool) -> Option<Line> {
         let begun = self.begun.take()?;
         let bytes = std::mem::take(&mut self.bytes);
-        let Begun { time_ns, sequence, life } = begun;
-        Some(Line { time_ns, sequence, life, stream: self.stream, bytes, partial })
+        let Begun { time_ns, sequence, written_before, life } = begun;
+        Some(Line { time_ns, sequence, written_before, life, stream: self.stream, bytes, partial })
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn cpu_time(ms: u64) -> String {
 }
 
 /// `640K`, `2.4M`, `84M`, `1.2G`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut size = bytes as f64 / KIB;
     let mut units = ["K", "M", "G"].into_iter();
     let mut unit = units.next().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +16,9 @@ use tokio::time::Instant;
 use super::frame::{self, KIND_END, KIND_ITEM, KIND_REPLY};
 use super::view::{DaemonView, ProjectState, ProjectView, UpgradeView};
 use super::wire::{
-    Accepted, Attach, DaemonStatus, DaemonStop, DaemonStopReply, DaemonUpgrade, Down, DownReply, DropData, Exec,
-    ExecReply, FollowEvents, Frame, Kill, LogsGrown, Operate, ProjectRef, Ps, PsReply, Refusal, Request,
-    RequirementInfo, RequirementReply, Subscribe, TypeIn, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs, WatchProject,
+    Accepted, Attach, ClearLogs, DaemonStatus, DaemonStop, DaemonStopReply, DaemonUpgrade, Down, DownReply, DropData,
+    Exec, ExecReply, FollowEvents, Frame, Kill, Operate, ProjectRef, Ps, PsReply, Refusal, Request, RequirementInfo,
+    RequirementReply, Subscribe, TypeIn, UnitEnv, UnitEnvReply, Up, UpReply, WatchLogs, WatchProject,
 };
 use crate::journal::{Journal, ProjectKey};
 use crate::project::environment::capture_from_bytes;
@@ -51,11 +52,13 @@ pub struct Handlers {
     pub started: Instant,
     /// Who replaces this program by another.
     pub upgrades: Upgrades,
+    /// How many follow logs.
+    pub log_followers: Arc<AtomicUsize>,
     /// The last time that happened, or was tried.
     pub upgrade: Option<UpgradeView>,
 }
 
-type Outbox = mpsc::Sender<Bytes>;
+pub(super) type Outbox = mpsc::Sender<Bytes>;
 
 // === impl Handlers ===
 
@@ -74,6 +77,7 @@ impl Handlers {
             DropData::KIND => reply(&frame, outbox, self.drop_data(body(&frame)?).await?).await,
             Attach::KIND => reply(&frame, outbox, self.attach(body(&frame)?).await?).await,
             TypeIn::KIND => reply(&frame, outbox, self.type_in(body(&frame)?).await?).await,
+            ClearLogs::KIND => reply(&frame, outbox, self.clear_logs(body(&frame)?).await?).await,
             DaemonStatus::KIND => reply(&frame, outbox, self.status().await?).await,
             DaemonStop::KIND => {
                 let escaped = self.root.shutdown().await?;
@@ -230,19 +234,6 @@ impl Handlers {
         end(frame, outbox).await
     }
 
-    async fn watch_logs(&self, frame: &Frame, outbox: &Outbox) -> Result<(), Refusal> {
-        let request: WatchLogs = body(frame)?;
-        let project = self.must_find(&request.project).await?;
-        let units = request.units;
-        let mut lengths = ask(&project.actor, |reply| ProjectMessage::Logs(units, reply)).await??;
-        item(frame, outbox, &LogsGrown { live: !lengths.is_empty() }).await?;
-        while !lengths.is_empty() {
-            let grown = join_any(&mut lengths).await;
-            item(frame, outbox, &LogsGrown { live: grown }).await?;
-        }
-        end(frame, outbox).await
-    }
-
     async fn find(&self, wanted: &ProjectRef) -> Result<Option<Project>, Refusal> {
         self.root.find(wanted.root.clone()).await
     }
@@ -254,19 +245,6 @@ impl Handlers {
             hint: Some("`envctl up -d` starts it".to_owned()),
         })
     }
-}
-
-/// Waits until any of the logs has grown; forgets those that have ended. `false`: none is left.
-async fn join_any(lengths: &mut Vec<watch::Receiver<envctl_actors::log_stream::Length>>) -> bool {
-    while !lengths.is_empty() {
-        let waits = lengths.iter_mut().map(|length| Box::pin(length.changed()));
-        let (changed, at, _) = futures::future::select_all(waits).await;
-        if changed.is_ok() {
-            return true;
-        }
-        lengths.remove(at);
-    }
-    false
 }
 
 async fn view_of(project: &Project) -> Option<ProjectView> {
@@ -284,7 +262,7 @@ async fn load(root: PathBuf, files: Files) -> Result<Arc<ProjectSpec>, Refusal> 
     })
 }
 
-pub(super) async fn ask<T: Send + 'static>(
+pub(crate) async fn ask<T: Send + 'static>(
     actor: &ActorRef<ProjectMessage>,
     message: impl FnOnce(RpcReplyPort<T>) -> ProjectMessage,
 ) -> Result<T, Refusal> {
@@ -293,7 +271,7 @@ pub(super) async fn ask<T: Send + 'static>(
     answer.await.map_err(|_| crate::root::shutting_down())
 }
 
-fn body<T: serde::de::DeserializeOwned>(frame: &Frame) -> Result<T, Refusal> {
+pub(super) fn body<T: serde::de::DeserializeOwned>(frame: &Frame) -> Result<T, Refusal> {
     frame::decode_body(frame).map_err(|error| Refusal {
         code: "malformed".to_owned(),
         message: format!("failed to {error}"),
@@ -305,11 +283,11 @@ async fn reply<T: Serialize>(frame: &Frame, outbox: &Outbox, body: T) -> Result<
     send(frame, outbox, KIND_REPLY, &body).await
 }
 
-async fn item<T: Serialize>(frame: &Frame, outbox: &Outbox, body: &T) -> Result<(), Refusal> {
+pub(super) async fn item<T: Serialize>(frame: &Frame, outbox: &Outbox, body: &T) -> Result<(), Refusal> {
     send(frame, outbox, KIND_ITEM, body).await
 }
 
-async fn end(frame: &Frame, outbox: &Outbox) -> Result<(), Refusal> {
+pub(super) async fn end(frame: &Frame, outbox: &Outbox) -> Result<(), Refusal> {
     send(frame, outbox, KIND_END, &()).await
 }
 
@@ -318,7 +296,7 @@ async fn send<T: Serialize>(frame: &Frame, outbox: &Outbox, kind: &str, body: &T
     outbox.send(bytes).await.map_err(|_| failed("the client is gone".to_owned()))
 }
 
-fn failed(message: String) -> Refusal {
+pub(super) fn failed(message: String) -> Refusal {
     Refusal { code: "failed".to_owned(), message: format!("failed to {message}"), hint: None }
 }
 

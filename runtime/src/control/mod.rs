@@ -13,6 +13,7 @@ pub mod following;
 pub mod frame;
 pub mod gateway;
 pub mod handlers;
+mod logs;
 mod terminal;
 pub mod view;
 pub mod wire;

@@ -266,6 +266,22 @@ pub struct TypeInReply {
     pub taken: bool,
 }
 
+/// Delete what is stored of units' logs; the units run on, and so do their logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClearLogs {
+    /// The project.
+    pub project: ProjectRef,
+    /// The units.
+    pub units: Vec<String>,
+}
+
+/// Answer to [`ClearLogs`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClearLogsReply {
+    /// The units whose logs are written by this daemon, and how many bytes the disk got back. Others are nobody's to ask.
+    pub cleared: Vec<(String, u64)>,
+}
+
 /// The resolved environment of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitEnv {
@@ -463,6 +479,7 @@ requests! {
     DropData = "drop-data" => Accepted, None;
     Attach = "attach" => AttachReply, Some(AT_ONCE);
     TypeIn = "type-in" => TypeInReply, None;
+    ClearLogs = "clear-logs" => ClearLogsReply, None;
     DaemonStatus = "daemon-status" => DaemonView, Some(AT_ONCE);
     DaemonStop = "daemon-stop" => DaemonStopReply, None;
     DaemonUpgrade = "daemon-upgrade" => DaemonUpgradeReply, None;

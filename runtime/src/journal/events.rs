@@ -96,6 +96,7 @@ details! {
     CAUSED_BY = "caused_by", Public, "name of the unit that is the reason";
     CONTEXT = "context", Public, "what the supervisor was doing, in OTP's words";
     UNITS = "units", Public, "names of units";
+    LOG_RUN = "log_run", Public, "the run's number in the records of logs";
     GROUP = "group", Public, "name of a group";
     ESCALATE = "escalate", Public, "what giving up means: isolate, group or project";
     STRATEGY = "strategy", Public, "the group's strategy";
@@ -124,7 +125,7 @@ details! {
 }
 
 events! {
-    RunStarted = "run.started", "A run began: `up` of a project that was down.", [UNITS];
+    RunStarted = "run.started", "A run began: `up` of a project that was down.", [UNITS, LOG_RUN];
     RunJoined = "run.joined", "Another `up` joined the run.", [UNITS];
     RunUp = "run.up", "Everything wanted is up.", [TOOK];
     RunDegraded = "run.degraded", "A unit failed that the run can do without.", [CAUSED_BY];

@@ -17,12 +17,14 @@ use std::path::{Path, PathBuf};
 use envctl_supervisors::Name;
 
 mod check;
+mod logs;
 mod project;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use check::is_normal;
 use check::{Openness, check_dir, make_dir, make_dirs};
+pub use logs::LogPlace;
 pub use project::{MAIN_FOLDER, ProjectPlaces};
 
 /// Longest path a Unix socket can be bound to on Linux (`sun_path` less its final zero).

@@ -21,6 +21,7 @@ pub mod environment;
 mod failpoint;
 pub mod fingerprint;
 mod guest;
+mod log_streams;
 mod logs;
 pub mod memory;
 mod obstacles;

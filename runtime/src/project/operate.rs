@@ -216,7 +216,7 @@ impl Project {
         self.run = Some(Run { id: new_run_id(), number, started: Instant::now(), closing: false });
         let names: Vec<String> = self.spec.units.keys().map(ToString::to_string).collect();
         let text = format!("{} is being started", self.spec.name);
-        self.append(EventKind::RunStarted.event("", text).detail("units", names));
+        self.append(EventKind::RunStarted.event("", text).detail("units", names).detail("log_run", number));
     }
 
     /// A run that could not begin leaves nothing behind.

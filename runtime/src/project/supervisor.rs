@@ -110,6 +110,8 @@ pub enum ProjectMessage {
     Logs(Vec<String>, Answer<Vec<watch::Receiver<envctl_actors::log_stream::Length>>>),
     /// The disk refuses what a unit writes, or takes it again.
     LogHealth(Name, envctl_actors::log_stream::Health),
+    /// The open logs of units.
+    LogStreams(Vec<String>, Answer<Vec<(Name, envctl_actors::log_stream::LogStream)>>),
     /// Take a run over from a daemon that died.
     Recover(Box<Memory>, RpcReplyPort<()>),
     /// Write down anew what the next daemon must know: the runtime directory was wiped.
@@ -186,6 +188,7 @@ impl Actor for ProjectActor {
             ProjectMessage::Terminal(unit, reply) => drop(reply.send(project.terminal(&unit))),
             ProjectMessage::Logs(units, reply) => project.logs(&units, reply),
             ProjectMessage::LogHealth(id, health) => project.log_health(&id, &health),
+            ProjectMessage::LogStreams(units, reply) => drop(reply.send(project.log_streams(&units))),
             ProjectMessage::Recover(memory, reply) => {
                 project.recover(*memory).await;
                 let _ = reply.send(());

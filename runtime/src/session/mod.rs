@@ -4,6 +4,7 @@
 //! else is the same code, and whoever wants something of a session is a [`Client`] of its control socket.
 
 pub mod launch;
+mod logs;
 pub mod serve;
 pub mod upgrade;
 mod watchman;
@@ -152,6 +153,7 @@ impl Session {
             journal,
             socket: socket.clone(),
             started: Instant::now(),
+            log_followers: Arc::default(),
             upgrades: upgrades.clone(),
             upgrade,
         };

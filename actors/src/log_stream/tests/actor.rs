@@ -10,7 +10,7 @@ use crate::log_stream::{Arguments, LogStream, LogStreamActor};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-async fn spawn(dir: &Path, pump: &Pump) -> LogStream {
+pub(super) async fn spawn(dir: &Path, pump: &Pump) -> LogStream {
     let arguments = Arguments {
         fifo_out: dir.join("api.out"),
         fifo_err: dir.join("api.err"),
@@ -22,7 +22,7 @@ async fn spawn(dir: &Path, pump: &Pump) -> LogStream {
     LogStream::new(LogStreamActor::spawn(None, LogStreamActor, arguments).await.unwrap().0)
 }
 
-fn unit(dir: &Path) -> File {
+pub(super) fn unit(dir: &Path) -> File {
     // Read-write, as a unit gets it: nobody's end gives it SIGPIPE.
     OpenOptions::new().read(true).write(true).open(dir.join("api.out")).unwrap()
 }

@@ -3,10 +3,12 @@
 mod actor;
 mod crash;
 mod lines;
+mod observe;
 mod press;
 mod pump;
 mod repair;
 mod retention;
+mod search;
 mod store;
 
 use std::fs::{File, OpenOptions};

@@ -27,6 +27,7 @@ fn samples() -> Vec<(&'static str, Bytes)> {
     let dropping = DropData { project: project(), units: vec!["db".into()] };
     let attach = Attach { project: project(), unit: "api".into(), rows: 40, columns: 120 };
     let typed = TypeIn { project: project(), unit: "api".into(), incarnation: 2, bytes: ByteBuf::from(*b"ls\r") };
+    let clear = ClearLogs { project: project(), units: vec!["api".into()] };
     let follow = FollowEvents { project: project(), after: 7 };
     let logs = WatchLogs { project: project(), units: Vec::new() };
     vec![
@@ -41,6 +42,7 @@ fn samples() -> Vec<(&'static str, Bytes)> {
         (DropData::KIND, sent(&dropping)),
         (Attach::KIND, sent(&attach)),
         (TypeIn::KIND, sent(&typed)),
+        (ClearLogs::KIND, sent(&clear)),
         (DaemonStatus::KIND, sent(&DaemonStatus {})),
         (DaemonStop::KIND, sent(&DaemonStop {})),
         (DaemonUpgrade::KIND, sent(&DaemonUpgrade { program: "/new/envctl".into() })),
@@ -81,6 +83,7 @@ fn answers() -> Vec<(&'static str, Bytes)> {
         bytes("reply-attach", encode(5, KIND_REPLY, &AttachReply { incarnation: 2, run: 7 })),
         bytes("reply-type-in", encode(6, KIND_REPLY, &TypeInReply { taken: true })),
         bytes("reply-exec", encode(7, KIND_REPLY, &exec)),
+        bytes("reply-clear-logs", encode(7, KIND_REPLY, &ClearLogsReply { cleared: vec![("api".into(), 4096)] })),
     ]
 }
 
@@ -143,6 +146,7 @@ fn the_golden_frames_of_every_version_are_understood() {
             "drop-data" => decode_body::<DropData>(&frame).map(drop),
             "attach" => decode_body::<Attach>(&frame).map(drop),
             "type-in" => decode_body::<TypeIn>(&frame).map(drop),
+            "clear-logs" => decode_body::<ClearLogs>(&frame).map(drop),
             "daemon-status" => decode_body::<DaemonStatus>(&frame).map(drop),
             "daemon-stop" => decode_body::<DaemonStop>(&frame).map(drop),
             "daemon-upgrade" => decode_body::<DaemonUpgrade>(&frame).map(drop),
@@ -154,6 +158,7 @@ fn the_golden_frames_of_every_version_are_understood() {
             "reply-attach" => decode_body::<AttachReply>(&frame).map(drop),
             "reply-type-in" => decode_body::<TypeInReply>(&frame).map(drop),
             "reply-exec" => decode_body::<ExecReply>(&frame).map(drop),
+            "reply-clear-logs" => decode_body::<ClearLogsReply>(&frame).map(drop),
             "item-watch-project" => decode_body::<ProjectView>(&frame).map(drop),
             "error" => decode_body::<Refusal>(&frame).map(drop),
             "end" => decode_body::<()>(&frame),
