@@ -53,7 +53,13 @@ fn pumping(dir: &Path) -> Result<(Pump, File), Box<dyn Error>> {
     };
     let ((out, unit), (err, _)) = (open("fifo.out")?, open("fifo.err")?);
     let pump = Pump::start()?;
-    let limits = Limits { segment_bytes: 64 * MIB, max_bytes: 1 << 40 };
+    let limits = Limits {
+        segment_bytes: 64 * MIB,
+        max_bytes: 1 << 40,
+        max_segments: 100_000,
+        compress: false,
+        ..Limits::default()
+    };
     pump.handle().add(pump.handle().new_id(), Sources { out, err }, Store::open(dir, limits)?)?;
     Ok((pump, unit))
 }
