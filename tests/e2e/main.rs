@@ -7,6 +7,7 @@
 
 mod config_errors;
 mod confines;
+mod containers;
 mod crash_points;
 mod drivers;
 mod exits;

@@ -31,6 +31,13 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
+/// Live processes whose parent it is.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|child| parent(*child) == Some(pid) && alive(*child)).collect()
+}
+
 /// The session.
 pub(crate) fn session(pid: u32) -> Option<u32> {
     stat(pid)?.get(3)?.parse().ok()
