@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use envctl_actors::requirement::container::relay;
 use envctl_runtime::config::{self, Diagnostics, Loaded, Severity, Source};
 use envctl_runtime::control::client::{Client, ClientError};
 use envctl_runtime::control::view::{ProjectState, ProjectView};
@@ -94,6 +95,7 @@ pub(crate) fn inner_process(arguments: &[OsString]) -> Option<ExitCode> {
             Some(serve::daemon_main(rest()))
         }
         "exec-stub" => Some(serve::exec_stub_main(rest())),
+        relay::SUBCOMMAND => Some(ExitCode::from(relay::main(&rest()))),
         _ => None,
     }
 }

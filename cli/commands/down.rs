@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     }
     let exit = stop(context, &target, &places, &args).await?;
     if args.data && exit == Exit::Ok {
-        requirement::drop_all(context, &target)?;
+        requirement::drop_all(context, &target).await?;
     }
     Ok(exit)
 }

@@ -240,7 +240,9 @@ fn titles(grouped: bool) -> Vec<&'static str> {
 
 fn row(unit: &UnitView, grouped: bool, cpu: Option<String>, paint: Paint) -> Vec<Cell> {
     let state = unit.state.as_str();
-    let pid = unit.pid.map(|pid| pid.to_string()).unwrap_or_default();
+    // The last is the one that others talk to.
+    let container = || unit.containers.last().map(|id| harmless(id).into_owned());
+    let pid = unit.pid.map(|pid| pid.to_string()).or_else(container).unwrap_or_default();
     let ports: Vec<String> = unit.ports.iter().map(port_text).collect();
     let mut cells: Vec<Cell> = vec![Cell::from(unit.name.as_str()), Cell::from(kind_text(unit))];
     cells.extend(grouped.then(|| Cell::from(unit.group.as_deref().unwrap_or_default())));
@@ -292,7 +294,7 @@ fn uptime(unit: &UnitView) -> String {
         let since = unit.since.parse::<jiff::Timestamp>().ok()?;
         Some((jiff::Timestamp::now().as_second() - since.as_second()).max(0).unsigned_abs())
     };
-    let live = unit.pid.is_some();
+    let live = unit.pid.is_some() || !unit.containers.is_empty();
     let seconds = live.then(|| unit.uptime_ms.map(|ms| ms / 1000).or_else(in_state)).flatten();
     seconds.map(span).unwrap_or_default()
 }

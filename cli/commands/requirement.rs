@@ -7,12 +7,14 @@ use std::path::PathBuf;
 
 use envctl_runtime::control::view::VariableView;
 use envctl_runtime::control::wire::{ClientView, Down, DropData, RequirementInfo, RequirementReply};
+use envctl_runtime::project::containers;
 use envctl_runtime::spec::UnitKind;
 use envctl_supervisors::Name;
 use serde::Serialize;
 
 use super::operate;
 use crate::context::{Context, Observed, Target};
+use crate::environment;
 use crate::error::{CliError, chain};
 use crate::exit::Exit;
 use crate::output::harmless;
@@ -230,7 +232,7 @@ async fn reset(context: &Context, args: ResetArgs) -> Result<Exit, CliError> {
         .and_then(|view| view.units.iter().find(|unit| unit.name == args.name))
         .is_some_and(|unit| unit.desired == envctl_runtime::control::view::Desired::Up);
     match client.filter(|_| view.as_ref().is_some_and(|view| view.run.is_some())) {
-        None => drop_unused(context, &target, &requirement)?,
+        None => drop_unused(context, &target, &requirement).await?,
         Some(client) => {
             let project = target.reference.clone();
             if was_up {
@@ -252,17 +254,18 @@ async fn reset(context: &Context, args: ResetArgs) -> Result<Exit, CliError> {
 }
 
 /// Drops the data of all requirements of a project that is down: `down --data`.
-pub(crate) fn drop_all(context: &Context, target: &Target) -> Result<(), CliError> {
+pub(crate) async fn drop_all(context: &Context, target: &Target) -> Result<(), CliError> {
     let units = target.project.iter().flat_map(|project| project.loaded.spec.units.iter());
     let requirements = units.filter(|(_, unit)| matches!(unit.kind, UnitKind::Requirement(_)));
     for (name, _) in requirements {
-        drop_unused(context, target, name)?;
+        drop_unused(context, target, name).await?;
     }
     Ok(())
 }
 
-fn drop_unused(context: &Context, target: &Target, name: &Name) -> Result<(), CliError> {
+async fn drop_unused(context: &Context, target: &Target, name: &Name) -> Result<(), CliError> {
     let places = context.target_places(target)?;
+    drop_volumes(context, target, name).await?;
     let dropped = envctl_runtime::project::access::drop_data(&places, name).map_err(|error| {
         CliError::new("in-use", format!("failed to {}", chain(&error)))
             .hint("another session runs on this data: `envctl ps --all`; stop it first")
@@ -271,6 +274,19 @@ fn drop_unused(context: &Context, target: &Target, name: &Name) -> Result<(), Cl
         context.output.say(&format!("the data of {name} was dropped"));
     }
     Ok(())
+}
+
+/// Data in the volumes of a container engine; without the secrets beside it, it would be worth nothing.
+async fn drop_volumes(context: &Context, target: &Target, name: &Name) -> Result<(), CliError> {
+    let unit = target.project.as_ref().and_then(|project| project.loaded.spec.units.get(name));
+    let Some(UnitKind::Requirement(requirement)) = unit.map(|unit| &unit.kind) else { return Ok(()) };
+    let owner = containers::owner(&context.places()?, &context.target_places(target)?);
+    let get = |name: &str| environment::whole().find(|(known, _)| known == name).map(|(_, value)| value);
+    let dropped = containers::drop_volumes(&owner, name, requirement, get).await;
+    dropped.map(drop).map_err(|error| {
+        let hint = error.hint().unwrap_or_else(|| "`envctl ps --all` shows who runs on it".to_owned());
+        CliError::new("in-use", format!("failed to {error}")).hint(hint)
+    })
 }
 
 /// Asks whoever sits at the terminal; without one nobody can say yes but by `--yes`.

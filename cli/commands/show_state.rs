@@ -175,6 +175,7 @@ fn unit(entry: &Value, since: &str) -> Option<UnitView> {
         adopted: false,
         escaped: Vec::new(),
         degraded: false,
+        containers: Vec::new(),
         warnings: Vec::new(),
         driver: None,
     })

@@ -142,10 +142,23 @@ pub struct RequirementSpec {
     pub options: BTreeMap<String, String>,
     /// How it is run. Never [`Driver::Auto`] where somebody else's server is configured.
     pub driver: Driver,
+    /// What is wanted of its container, where it has one.
+    pub container: ContainerWish,
     /// Where somebody else's server is, if that is written.
     pub whereabouts: Option<Whereabouts>,
     /// What the project does to it once it answers.
     pub init: Vec<InitSpec>,
+}
+
+/// What is wanted of a requirement's container, beside its preset.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerWish {
+    /// Another image.
+    pub image: Option<String>,
+    /// Where it is found.
+    pub network: envctl_actors::requirement::container::Network,
+    /// The engine's address; default: as docker's command line finds it.
+    pub engine: Option<String>,
 }
 
 /// A preset and the name it was found by.

@@ -8,6 +8,7 @@
 mod clocks;
 mod config_errors;
 mod confines;
+mod containers;
 mod crash_points;
 mod drivers;
 mod exec;

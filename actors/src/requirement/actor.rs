@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! native     locate ─▶ plan ─▶ prepare ─▶ the server
+//! container  a relay of ours, and containers that it stands for: see `container`
 //! external   a stand-in that waits for its end ─▶ the server elsewhere is asked
 //! ```
 
@@ -10,9 +11,11 @@ use std::sync::Arc;
 
 use envctl_supervisors::reason::StartError;
 
+use super::container::{self, Contained};
 use super::execute::Obstacle;
 use super::external::Elsewhere;
 use super::plan::{After, Plan, Wanted};
+use super::preset::{HOST, NoValue};
 use super::{choose_rights, data_version, execute, external, locate, native};
 use crate::probe::{ExecRunner, Purpose};
 use crate::process::life::{end_strays, sweep};
@@ -30,6 +33,10 @@ pub struct Requirement {
     pub limits: Limits,
     /// The server somewhere else, if it is one.
     pub elsewhere: Option<Elsewhere>,
+    /// Its containers, if it may be run in some.
+    pub contained: Option<Contained>,
+    /// Whether it is run in nothing else; else in them where its programs are not on this machine.
+    pub is_contained: bool,
 }
 
 /// The actor of a requirement's one life.
@@ -44,32 +51,73 @@ impl Kind for Requirement {
             return external::prepared(elsewhere, &self.wanted);
         }
         let limits = self.limits;
-        let plan = self.plan(&*runner).await?;
+        let plan = match self.plan(&*runner, args.begin).await? {
+            Way::Native(plan) => *plan,
+            Way::Contained(contained, wanted) => return in_containers(*contained, &wanted, runner, args).await,
+        };
         if args.begin == Begin::Spawn {
             prepare(&plan, &*runner, &args).await?;
         }
         let asked = Asked { purpose: Purpose::Ready, probe: plan.probe, schedule: plan.schedule };
         let after_ready = after_ready(plan.after_ready, runner, args);
         Ok(Prepared {
-            command: Command { limits, ..plan.main },
             asked: vec![asked],
             after_ready: Some(after_ready),
             stop: Some(plan.stop),
+            ..Prepared::new(Command { limits, ..plan.main })
         })
     }
 }
 
+/// How a requirement is run, once that is settled.
+enum Way {
+    /// By programs of this machine.
+    Native(Box<Plan>),
+    /// In containers.
+    Contained(Box<Contained>, Box<Wanted>),
+}
+
 impl Requirement {
-    async fn plan(mut self, runner: &dyn ExecRunner) -> Result<Plan, StartError> {
+    async fn plan(mut self, runner: &dyn ExecRunner, begin: Begin) -> Result<Way, StartError> {
+        let contained = self.contained.take().map(Box::new);
+        if self.is_contained {
+            let none = || native::no_value(NoValue("container".to_owned()));
+            return Ok(Way::Contained(contained.ok_or_else(none)?, Box::new(self.wanted)));
+        }
         let Wanted { preset, version, data_dir, .. } = &self.wanted;
         // With several versions installed, data that is there decides.
         let version = version.clone().or_else(|| data_version(preset, data_dir));
-        let binaries = locate(preset, version.as_deref(), &self.path)?;
+        let binaries = match (locate(preset, version.as_deref(), &self.path), contained) {
+            (Ok(binaries), _) => binaries,
+            // What is not on this machine is run in a container, if there is an engine; else the first word stands. What runs
+            // already can be nothing else.
+            (Err(_), Some(contained)) if begin == Begin::Attach || contained.has_engine().await => {
+                return Ok(Way::Contained(contained, Box::new(self.wanted)));
+            }
+            (Err(missing), _) => return Err(missing.into()),
+        };
         if let Some(native) = preset.native.as_ref().filter(|native| native.refuses_root) {
             self.wanted.run_as = choose_rights(&native.accounts, runner).await?;
         }
-        native::plan(&self.wanted, &binaries)
+        native::plan(&self.wanted, &binaries).map(|plan| Way::Native(Box::new(plan)))
     }
+}
+
+/// A life in containers is asked and finished in the words of its preset, like one of this machine.
+async fn in_containers(
+    contained: Contained,
+    wanted: &Wanted,
+    runner: Arc<dyn ExecRunner>,
+    args: UnitArgs,
+) -> Result<Prepared, StartError> {
+    let asked = &wanted.preset.probe;
+    let port = wanted.ports.get(asked.port()).copied().unwrap_or_default();
+    let no_command = |_: &[_]| Err(NoValue("tool".to_owned()));
+    let probe = native::probe(asked, &wanted.scope, (HOST, port), false, no_command).map_err(native::no_value)?;
+    let work = native::after_ready(wanted, &wanted.scope).map_err(native::no_value)?;
+    let asked = vec![Asked { purpose: Purpose::Ready, probe, schedule: native::schedule() }];
+    let after_ready = after_ready(work, runner, args.clone());
+    container::prepare(contained, &args, asked, Some(after_ready)).await
 }
 
 /// Prepares. What is in the way and provably of this unit (a server that an earlier daemon left) is ended in order first;

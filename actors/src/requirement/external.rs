@@ -46,9 +46,8 @@ pub fn prepared(elsewhere: &Elsewhere, wanted: &Wanted) -> Result<Prepared, Star
     let probe = probe(&wanted.preset.probe, &wanted.scope, at, false, exec).map_err(no_value)?;
     let schedule = Schedule { successes: 1, ..schedule() };
     Ok(Prepared {
-        command,
         asked: vec![Asked { purpose: Purpose::Ready, probe, schedule }],
-        after_ready: None,
         stop: Some((libc::SIGTERM, Scope::Main)),
+        ..Prepared::new(command)
     })
 }

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod actor;
+pub mod container;
 pub mod execute;
 pub mod external;
 pub mod locate;

@@ -60,7 +60,7 @@ fn commands(plan: &Plan) -> Vec<&Command> {
 
 #[test]
 fn no_argument_list_and_no_debug_text_of_any_preset_holds_a_secret() {
-    for name in builtin_names() {
+    for name in builtin_names().filter(|name| builtin(name).is_some_and(|preset| preset.native.is_some())) {
         let wanted = wanted(name, RunAs::Caller);
         let plan = planned(&wanted, None);
         for command in commands(&plan) {

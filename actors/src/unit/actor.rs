@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envctl_supervisors::reason::{ExitReason, StartError};
+use nix::libc::SIGKILL;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::patience;
-use super::prepared::AfterReady;
+use super::prepared::{After, AfterReady, Aftermath, Beside, Launch};
 use super::{Asked, Begin, Kind, Prepared, UnitArgs, UnitReport};
 use crate::probe::{ExecRunner, Probe, ProbeActor, ProbeArgs, ProbeEvent, Purpose, Target};
 use crate::process::heart::wire::Hold;
 use crate::process::life::{Ended, Manners, Stage, live};
-use crate::process::{Role, Spawned};
+use crate::process::{Role, Scope, Spawned};
 
 /// How long the log of an ended process may take to be read empty; a stranger that holds the FIFO may write for ever.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
@@ -46,9 +47,19 @@ pub enum UnitMessage {
 }
 
 /// What is asked and done while the main process lives.
+#[derive(Default)]
 pub struct Running {
     asked: Vec<Asked>,
     after_ready: Option<AfterReady>,
+    beside: Option<Beside>,
+    is_contained: bool,
+}
+
+/// What is done at the ends of a life, by its task.
+#[derive(Default)]
+struct Edges {
+    launch: Option<Launch>,
+    aftermath: Option<Aftermath>,
 }
 
 /// The actor's state.
@@ -87,7 +98,7 @@ impl<K: Kind> Actor for UnitActor<K> {
         let (stage, stages) = watch::channel(Stage::Run);
         let mut tasks = JoinSet::new();
         tasks.spawn(run_life(args.clone(), kind, stages, myself));
-        let running = Running { asked: Vec::new(), after_ready: None };
+        let running = Running::default();
         Ok(State {
             args,
             stage,
@@ -112,7 +123,7 @@ impl<K: Kind> Actor for UnitActor<K> {
             UnitMessage::Kill => state.move_on(Stage::Kill),
             UnitMessage::Signal(signal) => {
                 if let Some(key) = state.key {
-                    state.args.processes.signal(key, signal, crate::process::Scope::Main);
+                    state.args.processes.signal(key, signal, Scope::Main);
                 }
             }
             UnitMessage::Spawned(pid, key, running) => state.spawned(&myself, pid, key, *running).await,
@@ -178,6 +189,9 @@ impl State {
     async fn spawned(&mut self, myself: &ActorRef<UnitMessage>, pid: u32, key: u64, running: Running) {
         (self.pid, self.key, self.running) = (Some(pid), Some(key), running);
         self.report(UnitReport::Spawned { pid });
+        if let Some(beside) = self.running.beside.take() {
+            self.tasks.spawn(beside);
+        }
         if *self.stage.borrow() == Stage::Run {
             // Whether it is alive is asked once it has been ready: a slow start is the readiness deadline's business.
             let first = if self.asks(Purpose::Ready) { Purpose::Ready } else { Purpose::Alive };
@@ -197,7 +211,7 @@ impl State {
                 probe: asked.probe,
                 schedule: asked.schedule,
                 purpose,
-                target: Target { leader: self.pid },
+                target: Target { leader: self.pid.filter(|_| !self.running.is_contained) },
                 runner: self.args.runner.with_role(Role::Probe) as Arc<dyn ExecRunner>,
                 report: Arc::new(move |event| drop(tell.cast(UnitMessage::Probed(purpose, event)))),
             };
@@ -268,7 +282,7 @@ async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage
             }
         },
     };
-    let (running, spawned) = match begun {
+    let (running, edges, spawned) = match begun {
         Ok(begun) => begun,
         Err(error) => return drop(myself.cast(UnitMessage::SpawnFailed(error))),
     };
@@ -281,7 +295,16 @@ async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage
     if let Err(error) = args.log.drain(DRAIN_WITHIN).await {
         tracing::warn!(unit = %args.tag.unit, %error, "the last output may be stored late");
     }
-    if hold.cgroup.is_some() && args.processes.was_oom(key).await {
+    let oom = hold.cgroup.is_some() && args.processes.was_oom(key).await;
+    let (ended, oom) = match edges.aftermath {
+        Some(aftermath) => {
+            let After { reason, oom, left } = aftermath(ended.reason.clone()).await;
+            left.into_iter().for_each(|left| (args.report)(UnitReport::Left(left)));
+            (Ended { reason, ..ended }, oom)
+        }
+        None => (ended, oom),
+    };
+    if oom {
         (args.report)(UnitReport::OutOfMemory);
     }
     let _ = myself.cast(UnitMessage::Ended(ended));
@@ -293,7 +316,7 @@ async fn begin<K: Kind>(
     kind: K,
     mut stage: watch::Receiver<Stage>,
     manners: &mut Manners,
-) -> Result<(Running, Spawned), StartError> {
+) -> Result<(Running, Edges, Spawned), StartError> {
     let failed = |message: String| StartError { message, hint: None, retry: true };
     let told = args.log.incarnation(args.tag.incarnation).await;
     told.map_err(|error| failed(format!("open its log: {error}")))?;
@@ -306,30 +329,61 @@ async fn begin<K: Kind>(
         }
     };
     let command = prepared.command.clone();
-    let running = adopt_manners(prepared, manners);
+    let (running, mut edges) = adopt_manners(prepared, manners);
     let spawned = patience::spawn(args, &command, manners.plan.for_heart(), &mut stage).await?;
-    Ok((running, spawned))
+    let Some(launch) = edges.launch.take() else { return Ok((running, edges, spawned)) };
+    let launched = tokio::select! {
+        biased;
+        launched = launch => launched,
+        Ok(_) = stage.wait_for(|stage| *stage >= Stage::Ask) => {
+            Err(failed("start: it was stopped while it was being started".to_owned()))
+        }
+    };
+    match launched {
+        Ok(()) => Ok((running, edges, spawned)),
+        Err(error) => {
+            undo(args, spawned, edges).await;
+            Err(error)
+        }
+    }
+}
+
+/// Ends a main process whose launch has failed, as if it had never been.
+async fn undo(args: &UnitArgs, spawned: Spawned, edges: Edges) {
+    let Spawned { key, exit, .. } = spawned;
+    args.processes.signal(key, SIGKILL, Scope::Main);
+    // Nobody but heart can say that it has ended; it is killed already, so this does not take long.
+    let reason = exit.await.unwrap_or(ExitReason::Killed);
+    args.processes.release(key);
+    if let Some(aftermath) = edges.aftermath {
+        let After { left, .. } = aftermath(reason).await;
+        left.into_iter().for_each(|left| (args.report)(UnitReport::Left(left)));
+    }
+    if let Err(error) = args.log.drain(DRAIN_WITHIN).await {
+        tracing::warn!(unit = %args.tag.unit, %error, "the last output may be stored late");
+    }
 }
 
 /// Finds a process that runs already. Once it is found nothing can fail: without its preparation it only goes unasked.
-async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> Option<(Running, Spawned)> {
+async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> Option<(Running, Edges, Spawned)> {
     if let Err(error) = args.log.incarnation(args.tag.incarnation).await {
         tracing::error!(unit = %args.tag.unit, %error, "its log cannot be told which life writes");
     }
     let spawned = args.processes.attach(args.tag.clone()).await.ok().flatten()?;
-    let running = match kind.prepare(args.clone()).await {
+    let (running, edges) = match kind.prepare(args.clone()).await {
         Ok(prepared) => adopt_manners(prepared, manners),
         Err(error) => {
             tracing::error!(unit = %args.tag.unit, %error, "taken over without its probes");
-            Running { asked: Vec::new(), after_ready: None }
+            (Running::default(), Edges::default())
         }
     };
-    Some((running, spawned))
+    Some((running, edges, spawned))
 }
 
-fn adopt_manners(prepared: Prepared, manners: &mut Manners) -> Running {
-    if let Some((signal, scope)) = prepared.stop {
+fn adopt_manners(prepared: Prepared, manners: &mut Manners) -> (Running, Edges) {
+    let Prepared { asked, after_ready, stop, launch, beside, aftermath, is_contained, .. } = prepared;
+    if let Some((signal, scope)) = stop {
         manners.plan = manners.plan.clone().with_signal(signal, scope);
     }
-    Running { asked: prepared.asked, after_ready: prepared.after_ready }
+    (Running { asked, after_ready, beside, is_contained }, Edges { launch, aftermath })
 }

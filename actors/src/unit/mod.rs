@@ -23,7 +23,7 @@ use crate::process::life::Manners;
 use crate::process::{Processes, Tag};
 
 pub use actor::{UnitActor, UnitMessage};
-pub use prepared::{AfterReady, Asked, Kind, Prepared};
+pub use prepared::{After, AfterReady, Aftermath, Asked, Beside, Kind, Launch, Prepared};
 
 /// What a unit actor is started with, whatever its kind.
 #[derive(Clone)]
@@ -83,6 +83,22 @@ pub enum UnitReport {
     Degraded(Vec<String>),
     /// The kernel killed it because its memory limit was reached; its end is told next.
     OutOfMemory,
+    /// It is being prepared, and that takes a while (an image is fetched).
+    Preparing {
+        /// What is done.
+        text: String,
+        /// Whether that belongs into the journal; else it only tells how far it is.
+        is_news: bool,
+    },
+    /// The containers of this life, by id, in the order of their start.
+    Contained {
+        /// Their ids.
+        containers: Vec<String>,
+    },
+    /// The container engine has gone, and why one thinks so; `None`: it is back.
+    Engine(Option<StartError>),
+    /// Something of this life could not be cleared away.
+    Left(String),
     /// It could not be started.
     SpawnFailed(StartError),
     /// It is ready.

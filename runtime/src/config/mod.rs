@@ -28,6 +28,7 @@
 
 mod checks;
 mod confine;
+mod container;
 mod diagnostic;
 mod discover;
 mod duration;

@@ -8,6 +8,7 @@ use envctl_actors::requirement::preset::{PORT, Preset};
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{ChildSpec, Shutdown};
 
+use super::container;
 use super::diagnostic::Findings;
 use super::nearest::nearest;
 use super::origin::{At, Place};
@@ -57,6 +58,7 @@ impl RequirementReader<'_> {
         let whereabouts = self.whereabouts(reader);
         let written = self.options(reader);
         let init = self.init(reader);
+        let container = container::read(self.findings, reader);
         let preset = self.preset(reader)?;
         let options = self.checked_options(&preset, written, reader);
         let driver = match (driver, &whereabouts) {
@@ -67,7 +69,7 @@ impl RequirementReader<'_> {
         if !init.is_empty() && driver == Driver::External {
             self.wrong(reader, "init", "envctl changes nothing in somebody else's server", "take `init` away");
         }
-        Some(RequirementSpec { preset, version, options, driver, whereabouts, init })
+        Some(RequirementSpec { preset, version, options, driver, container, whereabouts, init })
     }
 
     fn preset(&mut self, reader: &mut Reader<'_>) -> Option<PresetSpec> {

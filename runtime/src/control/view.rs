@@ -101,6 +101,9 @@ pub struct UnitView {
     /// Age of its main process in milliseconds, whatever daemon started it; only when asked for.
     #[serde(default)]
     pub uptime_ms: Option<u64>,
+    /// Its containers by short id, in the order of their start; then it has no `pid`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
     /// Whether it was taken over from a daemon that died.
     #[serde(default)]
     pub adopted: bool,

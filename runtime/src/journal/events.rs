@@ -156,6 +156,10 @@ events! {
     UnitLost = "unit.lost", "The unit's process ended while neither daemon nor heart lived; how is not known.", [PID];
     UnitEscaped = "unit.escaped", "Processes of the unit could not be ended.", [PIDS];
     UnitUnheld = "unit.unheld", "A limit of the unit is not in force on this machine, or less than asked for.", [];
+    UnitPreparing = "unit.preparing", "Before the unit can start something takes a while: an image is fetched.", [];
+    UnitLeft = "unit.left", "Something of a life could not be cleared away and is removed at the next start.", [];
+    EngineLost = "engine.lost", "The container engine that the unit lives in does not answer any more.", [ERROR];
+    EngineBack = "engine.back", "The container engine that the unit lives in answers again.", [];
     UnitChanged = "unit.changed", "Files the unit watches have changed.", [PATHS, COUNT];
     GroupRestarting = "group.restarting", "A group is restarted together.",
         [GROUP, STRATEGY, UNITS, COUNT, CAUSED_BY, RESTART, INTENSITY, PERIOD, DELAY];

@@ -99,7 +99,11 @@ impl Project {
         match self.put_data_aside(units) {
             Err(refusal) => drop(reply.send(Err(refusal))),
             Ok((units, dirs)) => {
+                let volumes = self.drop_volumes(&units);
                 self.tasks.spawn(async move {
+                    if let Err(error) = volumes.await {
+                        return drop(reply.send(Err(Refusal { hint: error.hint(), ..failed(&error) })));
+                    }
                     let removed =
                         tokio::task::spawn_blocking(move || dirs.iter().try_for_each(|dir| remove(dir))).await;
                     let answer = match removed {

@@ -31,12 +31,13 @@ impl Project {
         // Of a unit that may leave processes behind, they are no escape.
         let swept = self.units.keys().filter(|id| self.reach(id) == Scope::All);
         let proofs: Vec<(Name, Proof)> = swept.map(|id| (id.clone(), self.proof(id, None))).collect();
+        let cleared = self.clear_containers();
         self.tasks.spawn(async move {
             let sweeps = proofs.into_iter().map(|(id, proof)| {
                 let processes = &processes;
                 async move { (id, sweep(processes, &proof, Scope::All).await) }
             });
-            let escaped = futures::future::join_all(sweeps).await;
+            let (escaped, ()) = futures::future::join(futures::future::join_all(sweeps), cleared).await;
             let _ = myself.cast(ProjectMessage::Swept(escaped));
         });
     }

@@ -15,6 +15,7 @@ pub mod attributes;
 mod budgets;
 pub mod commands;
 mod confines;
+pub mod containers;
 mod ending;
 pub mod environment;
 #[cfg(test)]

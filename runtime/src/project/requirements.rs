@@ -246,9 +246,6 @@ impl Project {
         requirement: &RequirementSpec,
         envelope: (String, String),
     ) -> Result<Requirement, StartError> {
-        if requirement.driver == Driver::Container {
-            return Err(no_containers());
-        }
         let ports = self.ports.of_unit(id);
         let (scope, at) = scope(self.sources(), id, unit, requirement, Some(&ports)).map_err(unplaced)?;
         let data_dir = self.places.data(id);
@@ -269,7 +266,7 @@ impl Project {
             env,
             run_as: RunAs::Caller,
         };
-        Ok(Requirement { wanted, path, limits: Limits::default(), elsewhere })
+        Ok(Requirement { wanted, path, limits: Limits::default(), elsewhere, contained: None, is_contained: false })
     }
 
     /// The project's own steps: scripts run in its directory, with what units get that need the requirement.
@@ -308,14 +305,6 @@ fn cache_dir(capture: &Capture) -> Option<PathBuf> {
     let absolute = |name: &str| capture.get(OsStr::new(name)).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(base.join(CACHE_FOLDER))
-}
-
-fn no_containers() -> StartError {
-    StartError {
-        message: "run it in a container: this build has no driver for that".to_owned(),
-        hint: Some("set `driver = \"native\"` or `driver = \"external\"`".to_owned()),
-        retry: false,
-    }
 }
 
 fn unplaced(error: Unplaced) -> StartError {

@@ -56,6 +56,8 @@ pub struct Session {
     pub registry: Registry,
     /// The machine's leases.
     pub leases: Arc<Leases>,
+    /// An `envctl` program, which looks after containers; none: there can be no containers.
+    pub program: Option<std::path::PathBuf>,
     /// Called when a project has come to rest.
     pub quiet: Arc<dyn Fn() + Send + Sync>,
 }
@@ -242,6 +244,10 @@ impl Project {
             UnitReport::PortTaken { port, owner } => return self.port_taken(&id, incarnation, port, &owner).await,
             UnitReport::Degraded(lines) => return self.degraded(&id, incarnation, lines),
             UnitReport::OutOfMemory => return self.out_of_memory(&id),
+            UnitReport::Preparing { text, is_news } => return self.preparing(&id, incarnation, text, is_news),
+            UnitReport::Contained { containers } => return self.in_containers(&id, containers),
+            UnitReport::Engine(gone) => return self.engine(&id, incarnation, gone),
+            UnitReport::Left(text) => return self.left_behind(&id, incarnation, &text),
             UnitReport::SpawnFailed(error) => {
                 unit.actor = None;
                 Event::SpawnFailed { id, incarnation, error }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::commands::{self, Surroundings};
 use super::confines;
+use super::containers;
 use super::environment::Environment;
 use super::memory::{Files, Memory};
 use super::requirements::variables;
@@ -30,7 +31,7 @@ use crate::control::wire::{Accepted, DownReply, ExecReply, Refusal, RequirementR
 use crate::journal::ProjectKey;
 use crate::places::ProjectPlaces;
 use crate::project::environment::Capture;
-use crate::spec::{Program, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
+use crate::spec::{Driver, Program, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
 use crate::vars::{Patch, ProjectVars, RtVars, WireName, derived};
 
 /// The actor.
@@ -232,7 +233,14 @@ pub(super) async fn spawn_actor(
     match &spec.kind {
         UnitKind::Requirement(requirement) => {
             let limits = spec.confines.limits;
-            let kind = Requirement { limits, ..requirement_kind(project, id, (spec, requirement), ports)? };
+            let contained = containers::contained(project, id, spec, requirement, ports)?;
+            let is_contained = requirement.driver == Driver::Container;
+            let kind = Requirement {
+                limits,
+                contained,
+                is_contained,
+                ..requirement_kind(project, id, (spec, requirement), ports)?
+            };
             spawn::<Requirement>(project, RequirementActor::default(), args, kind).await
         }
         UnitKind::Service(program) => {
@@ -361,9 +369,25 @@ fn requirement_kind(
     (spec, requirement): (&UnitSpec, &RequirementSpec),
     ports: &IndexMap<Name, u16>,
 ) -> Result<Requirement, StartError> {
+    project.requirement(id, spec, requirement, requirement_envelope(project, id, ports)?)
+}
+
+/// The environment of the process that stands for a unit's containers: the envelope, by which it is known, and nothing else.
+pub(super) fn relay_env(
+    project: &Project,
+    id: &Name,
+) -> Result<std::collections::BTreeMap<std::ffi::OsString, std::ffi::OsString>, StartError> {
+    let (name, value) = requirement_envelope(project, id, &project.ports.of_unit(id))?;
+    Ok([(name.into(), value.into())].into())
+}
+
+fn requirement_envelope(
+    project: &Project,
+    id: &Name,
+    ports: &IndexMap<Name, u16>,
+) -> Result<(String, String), StartError> {
     let incarnation = project.engine.child(id.as_str()).and_then(|child| child.incarnation).unwrap_or(Incarnation(0));
-    let envelope = project_vars(project)?.for_child(id, incarnation, ports).dump().map_err(unsealed)?;
-    project.requirement(id, spec, requirement, envelope)
+    project_vars(project)?.for_child(id, incarnation, ports).dump().map_err(unsealed)
 }
 
 pub(super) fn project_vars(project: &Project) -> Result<RtVars, StartError> {

@@ -48,6 +48,8 @@ pub struct Unit {
     pub adopted: bool,
     /// Whether its last life ended while nobody looked after it.
     pub lost: bool,
+    /// The containers of its present or last life, by short id.
+    pub containers: Vec<String>,
     /// What of it failed and can be done without, one line each.
     pub degraded: Vec<String>,
     /// Ports it lost to somebody else since it was ready.
@@ -79,6 +81,7 @@ impl Unit {
             oom: false,
             adopted: false,
             lost: false,
+            containers: Vec::new(),
             degraded: Vec::new(),
             port_moves: 0,
             actor_failures: 0,

@@ -47,6 +47,8 @@ pub struct RootArgs {
     pub leases: Arc<Leases>,
     /// The connection to heart.
     pub heart: UnixStream,
+    /// An `envctl` program, which looks after containers.
+    pub program: Option<PathBuf>,
     /// End by itself after so long without runs and clients.
     pub idle_after: Option<Duration>,
     /// Set when the session has ended.
@@ -257,7 +259,7 @@ impl Actor for RootActor {
     type Arguments = RootArgs;
 
     async fn pre_start(&self, myself: ActorRef<RootMessage>, args: RootArgs) -> Result<State, ActorProcessingErr> {
-        let RootArgs { name, places, leases, heart, idle_after, ended } = args;
+        let RootArgs { name, places, leases, heart, program, idle_after, ended } = args;
         let registry = Registry::start(myself.get_cell()).await?;
         let (journal, _) = Journal::start_linked(myself.get_cell()).await?;
         let processes = Processes::start(heart, myself.get_cell()).await?;
@@ -271,6 +273,7 @@ impl Actor for RootActor {
             journal,
             registry,
             leases,
+            program,
             quiet: Arc::new(move || drop(quiet.cast(RootMessage::Quiet))),
         };
         let mut state = State {

@@ -133,12 +133,16 @@ impl Session {
             Spawner::Heart(_) | Spawner::HandedOver { .. } => for_heart(&places),
             Spawner::Direct { .. } => None,
         };
+        let program = match &spawner {
+            Spawner::Heart(_) | Spawner::HandedOver { .. } => Some(crate::project::containers::own_program()),
+            Spawner::Direct { stub } => stub.clone(),
+        };
         let (heart, copy, listener) = connect(spawner)?;
         let socket = places.socket()?;
         let leases = Arc::new(Leases::open(&Places::leases_dir(nix::unistd::geteuid().as_raw())?)?);
         let (ended, life) = watch::channel(Life::Living);
         let (name, places) = (places.session().clone(), Arc::new(places));
-        let args = RootArgs { name: name.clone(), places: places.clone(), leases, heart, idle_after, ended };
+        let args = RootArgs { name: name.clone(), places: places.clone(), leases, heart, program, idle_after, ended };
         let root = Root::start(args).await?;
         root.recover().await?;
         let journal = root.journal().await?;

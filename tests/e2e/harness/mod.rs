@@ -8,6 +8,7 @@
 
 mod background;
 mod client;
+mod engine;
 mod environment;
 mod output;
 pub(crate) mod proc;
@@ -20,6 +21,7 @@ pub(crate) mod wire;
 
 pub(crate) use background::Background;
 pub(crate) use client::{http_get, http_post};
+pub(crate) use engine::Engine;
 pub(crate) use environment::TestEnvironment;
 pub(crate) use output::Output;
 pub(crate) use project::{Project, UP_WAIT};

@@ -22,7 +22,7 @@ const EARLY: [&str; 4] = ["host", "project", "unit", "port"];
 /// Names that are known when a server of this machine is started.
 const NATIVE: [&str; 5] = ["dir", "data", "version", "major", "server"];
 /// Names that are known when a container is made.
-const CONTAINER: [&str; 2] = ["version", "major"];
+const CONTAINER: [&str; 3] = ["version", "major", "inside.host"];
 /// Most random bytes of a secret: more than 256 bits are of no use.
 const SECRET_BYTES_MAX: u8 = 64;
 /// Fewest: 64 bits, which nobody guesses over a loopback socket.

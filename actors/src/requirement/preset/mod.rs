@@ -20,6 +20,7 @@
 //! | `version`, `major` | the wanted version, else that of the data, else the first known | native, container |
 //! | `into` | where the data is being made | `native.first` |
 //! | `inside.NAME` | the port to listen on inside the container | container |
+//! | `inside.host` | the address to listen on there: `0.0.0.0`, or `127.0.0.1` where it has the machine's network | container |
 //! | `container.NAME` | the host of another container of the preset | container |
 
 pub mod check;
@@ -44,14 +45,18 @@ pub const HOST: &str = "127.0.0.1";
 
 /// The built-in presets: name and file.
 const BUILTIN: &[(&str, &str)] = &[
+    ("mailpit", include_str!("builtin/mailpit.toml")),
     ("mariadb", include_str!("builtin/mariadb.toml")),
     ("memcached", include_str!("builtin/memcached.toml")),
+    ("minio", include_str!("builtin/minio.toml")),
     ("mosquitto", include_str!("builtin/mosquitto.toml")),
     ("mysql", include_str!("builtin/mysql.toml")),
+    ("n8n", include_str!("builtin/n8n.toml")),
     ("nats", include_str!("builtin/nats.toml")),
     ("postgres", include_str!("builtin/postgres.toml")),
     ("rabbitmq", include_str!("builtin/rabbitmq.toml")),
     ("redis", include_str!("builtin/redis.toml")),
+    ("supabase", include_str!("builtin/supabase.toml")),
     ("valkey", include_str!("builtin/valkey.toml")),
 ];
 

@@ -36,7 +36,12 @@ fn given() -> Given<'static> {
 fn every_built_in_preset_is_good_and_has_a_value_for_every_attribute_and_variable() {
     for (name, text) in BUILTIN {
         let preset = Preset::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let scope = preset.scope(&given()).unwrap_or_else(|none| panic!("{name}: {none}"));
+        let given = Given {
+            ports: preset.ports.keys().cloned().zip(5000..).collect(),
+            secrets: preset.secrets.keys().map(|secret| (secret.clone(), format!("the-{secret}"))).collect(),
+            ..given()
+        };
+        let scope = preset.scope(&given).unwrap_or_else(|none| panic!("{name}: {none}"));
         for (attribute, secret) in preset.attribute_names() {
             let value = scope.get(&attribute).unwrap_or_else(|| panic!("{name} has no {attribute}"));
             assert_eq!(value.secret, secret, "{name}.{attribute}");

@@ -9,7 +9,8 @@ const PAGE: &str = include_str!("../../../../docs/reference/config.md");
 const UNKNOWN: &str = "zzzzzzzzzzzz";
 
 /// Each table the reader knows: the headings it is described under, and a file whose only unknown key is in that table.
-const TABLES: [(&[&str], &str); 21] = [
+const TABLES: [(&[&str], &str); 22] = [
+    (&["Containers"], "[requirements.redis]\ncontainer.zzzzzzzzzzzz = 1"),
     (&["Top of the file"], "zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Logs"], "logs.zzzzzzzzzzzz = 1\n[services.a]\ncmd = 'a'"),
     (&["Logs"], "[services.a]\ncmd = 'a'\nlogs.zzzzzzzzzzzz = 1"),
@@ -34,7 +35,8 @@ const TABLES: [(&[&str], &str); 21] = [
 ];
 
 /// Each key that takes one of a few words, as [`TABLES`].
-const WORDS: [(&str, &str); 12] = [
+const WORDS: [(&str, &str); 13] = [
+    ("Containers", "[requirements.redis]\ncontainer.network = 'zzzzzzzzzzzz'"),
     ("Every unit", "[services.a]\ncmd = 'a'\nrestart = 'zzzzzzzzzzzz'"),
     ("Every unit", "[services.a]\ncmd = 'a'\nescalate = 'zzzzzzzzzzzz'"),
     ("Stop", "[services.a]\ncmd = 'a'\nstop.scope = 'zzzzzzzzzzzz'"),

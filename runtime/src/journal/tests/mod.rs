@@ -71,6 +71,7 @@ fn unit(name: &str, state: UnitState) -> UnitView {
         memory: None,
         uptime_ms: None,
         adopted: false,
+        containers: Vec::new(),
         escaped: Vec::new(),
         degraded: false,
         warnings: Vec::new(),
