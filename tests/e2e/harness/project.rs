@@ -111,11 +111,11 @@ impl<'e> Project<'e> {
         self.unit(name)["state"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// A unit's pid.
+    /// A unit's pid, as soon as it has one.
     #[track_caller]
     pub(crate) fn pid(&self, name: &str) -> u32 {
-        let unit = self.unit(name);
-        let pid = unit["pid"].as_u64().unwrap_or_else(|| panic!("{name} has no pid: {unit:#}"));
+        let unit = self.until(name, "has a pid", |unit| unit["pid"].is_u64());
+        let pid = unit["pid"].as_u64().expect("just seen");
         u32::try_from(pid).expect("a pid")
     }
 
