@@ -1,7 +1,7 @@
 //! What stands in a preset: the types of the file, one field for each key.
 //!
 //! These are types of configuration: strict (an unknown key is an error), and the words here are the words of the file.
-//! [`check`](super::check) says what cannot be said by a type.
+//! [`check`](super::check()) says what cannot be said by a type.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
