@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use envctl_supervisors::engine::{self, ChildView, Report, What};
 
@@ -17,10 +16,6 @@ use crate::control::view::{Desired, ProjectState, ProjectView, UnitState};
 use crate::control::wire::DownReply;
 use crate::journal::events::{EventBuilder, EventKind};
 use crate::journal::now;
-
-/// How long the next daemon's knowledge of a burst of changes may lag behind. If daemon and heart die within it, a process
-/// that was started meanwhile is a stray to the next daemon: it is ended, and its unit is started again.
-const NOTE_AFTER: Duration = Duration::from_millis(10);
 
 // === impl Project ===
 
@@ -50,31 +45,10 @@ impl Project {
         }
     }
 
-    /// Tells everybody the state, if it may have changed, and sees that the next daemon would know it too.
+    /// Tells everybody the state, if it may have changed. Heart forgets how processes ended only when that is remembered.
     pub fn publish(&mut self) {
         if std::mem::take(&mut self.is_stale) {
             self.tell_state();
-        }
-        self.note_down();
-    }
-
-    /// As [`publish`](Self::publish), but the next daemon's knowledge waits a moment: between the end of a process and the
-    /// start of its successor nothing is written.
-    pub fn publish_burst(&mut self) {
-        if std::mem::take(&mut self.is_stale) {
-            self.tell_state();
-        }
-        let is_owed = self.is_unremembered || !self.recorded.is_empty();
-        if is_owed && !std::mem::replace(&mut self.is_note_due, true) {
-            self.myself.send_after(NOTE_AFTER, || ProjectMessage::NoteDown);
-        }
-    }
-
-    /// Writes down what the next daemon must know; only then does heart forget how processes ended.
-    pub fn note_down(&mut self) {
-        self.is_note_due = false;
-        if std::mem::take(&mut self.is_unremembered) {
-            self.remember();
         }
         for key in std::mem::take(&mut self.recorded) {
             self.session.processes.release(key);
@@ -96,7 +70,7 @@ impl Project {
         self.note_state(before, &view);
         self.view.send_replace(view);
         self.session.journal.snapshot(&self.key, self.view.subscribe());
-        self.is_unremembered = true;
+        self.remember();
         while self.tasks.try_join_next().is_some() {}
     }
 

@@ -113,10 +113,6 @@ pub struct Project {
     pub(super) later: VecDeque<ProjectMessage>,
     /// Whether something may have changed that nobody has been told.
     pub(super) is_stale: bool,
-    /// Whether others have been told something that is not written down for the next daemon.
-    pub(super) is_unremembered: bool,
-    /// Whether it will be, without further word.
-    pub(super) is_note_due: bool,
     /// Ended processes that heart need not keep once this state is remembered.
     pub(super) recorded: Vec<u64>,
     pub(super) tasks: JoinSet<()>,
@@ -193,8 +189,6 @@ impl Project {
             windows: Windows::default(),
             later: VecDeque::new(),
             is_stale: false,
-            is_unremembered: false,
-            is_note_due: false,
             recorded: Vec::new(),
             tasks: JoinSet::new(),
         };

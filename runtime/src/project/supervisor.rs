@@ -127,8 +127,6 @@ pub enum ProjectMessage {
     Swept(Vec<(Name, Vec<u32>)>),
     /// Tell everybody what has changed.
     Publish,
-    /// Write down for the next daemon what has changed.
-    NoteDown,
 }
 
 // === impl ProjectActor ===
@@ -199,8 +197,7 @@ impl Actor for ProjectActor {
             ProjectMessage::Timer(key) => project.timer(key).await,
             ProjectMessage::Overdue(number) => project.overdue(number).await,
             ProjectMessage::Swept(escaped) => project.swept(escaped).await,
-            ProjectMessage::Publish => project.publish_burst(),
-            ProjectMessage::NoteDown => project.note_down(),
+            ProjectMessage::Publish => project.publish(),
         }
         Ok(())
     }
