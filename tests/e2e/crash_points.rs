@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use crate::harness::{Background, Project, TestEnvironment, cannot_run, is_root, proc, until};
+use crate::harness::{Background, Project, Stopwatch, TestEnvironment, cannot_run, is_root, proc, until};
 
 /// Longest wait for one step.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// What a daemon does for a restart it has done this long after the new process is there.
+const RESTART_MAX: Duration = Duration::from_secs(1);
 /// No start and no stop of these units makes so many calls of one kind in one thread.
 const CALLS_MAX: usize = 40;
 
@@ -32,14 +34,25 @@ enum Victim {
 
 /// Attaches a killer to the victim; its calls count from now on, each thread's for itself.
 fn kill_at(env: &TestEnvironment, project: &Project<'_>, victim: Victim, calls: &str, nth: usize) -> Background {
+    signal_at(env, project, victim, "KILL", calls, nth)
+}
+
+fn signal_at(
+    env: &TestEnvironment,
+    project: &Project<'_>,
+    victim: Victim,
+    signal: &str,
+    calls: &str,
+    nth: usize,
+) -> Background {
     let daemon = env.daemon_pid();
     let pid = match victim {
         Victim::Daemon => daemon,
         Victim::Heart => proc::parent(daemon).expect("its parent is heart"),
     };
     let mut strace = env.tool("strace", project.dir());
-    let inject = format!("inject={calls}:signal=KILL:when={nth}");
-    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &inject, "-p", &pid.to_string()]);
+    let inject = format!("inject={calls}:signal={signal}:when={nth}");
+    strace.args(["-f", "-o", "strace", "-e", &format!("trace={calls}"), "-e", &inject, "-p", &pid.to_string()]);
     let mut strace = Background::start(&mut strace, format!("strace of {victim:?}"));
     strace.until_says("attached", DEADLINE);
     strace
@@ -132,4 +145,48 @@ fn b05_heart_killed_at_each_signal_it_sends_leaves_nothing() {
 #[test]
 fn b05_the_daemon_killed_at_each_word_to_heart_leaves_one_instance() {
     every_call(Victim::Daemon, "sendto,write", &["up", "-d", "--wait", "--wait-timeout", "5s"]);
+}
+
+/// Stops the daemon at the first call, the second, … of a restart, until it makes no more of them; there it dies, and heart
+/// with it.
+fn both_at_every_call(calls: &str) {
+    if !is_root() {
+        return cannot_run("b05, the death of both at each call of a restart", "only root may trace");
+    }
+    let env = TestEnvironment::new();
+    let project = env.project(UNITS);
+    for nth in 1..=CALLS_MAX {
+        project.envctl(&["up", "-d", "--wait"]).ok();
+        let (daemon, one) = (env.daemon_pid(), project.pid("one"));
+        let heart = proc::parent(daemon).expect("its parent is heart");
+        project.write("strace", "");
+        let strace = signal_at(&env, &project, Victim::Daemon, "STOP", calls, nth);
+        proc::kill_hard(one);
+        // Nobody may ask the daemon: its answer would be one of the calls.
+        let mut since = None;
+        let got_through = until(DEADLINE, "a stop or a restart", || {
+            let is_stopped = project.read("strace").contains("stopped by SIGSTOP");
+            let is_again = instances(&env, PROCESSES[0]) > 0 && !proc::alive(one);
+            let is_over = is_again && since.get_or_insert_with(Stopwatch::start).elapsed() > RESTART_MAX;
+            if is_stopped || is_over { Ok(!is_stopped) } else { Err(()) }
+        });
+        proc::kill_hard(heart);
+        proc::kill_hard(daemon);
+        drop(strace);
+        check_sane(&env, &project, &format!("both died at {calls} no. {nth} of a restart"));
+        if got_through {
+            return;
+        }
+    }
+    panic!("a restart still makes {calls} after {CALLS_MAX} of them");
+}
+
+#[test]
+fn b05_both_killed_at_each_word_to_heart_in_a_restart_leaves_one_instance() {
+    both_at_every_call("sendto,write");
+}
+
+#[test]
+fn b05_both_killed_at_each_rename_of_a_restart_leaves_one_instance() {
+    both_at_every_call("rename,renameat,renameat2");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Project, TestEnvironment, UP_WAIT, cannot_run, is_root, proc, until};
+use crate::harness::{Background, ENVCTL, FIXTURE, Project, TestEnvironment, UP_WAIT, cannot_run, is_root, proc, until};
 
 /// Longest wait for what must come by itself.
 const STATE_DEADLINE: Duration = Duration::from_secs(20);
@@ -67,6 +67,35 @@ fn b01_units_are_found_again_with_their_pids_and_every_line_once() {
     assert_eq!(lines(&project, "writer"), expected);
     assert_eq!((events(&project, "heart.lost"), events(&project, "unit.lost")), (3, 0));
     assert_eq!(project.unit("writer")["restarts"], 0);
+}
+
+#[test]
+fn b01_a_successor_that_nobody_had_written_down_is_no_second_instance() {
+    let env = TestEnvironment::new();
+    let project = env.project("[services.s]\nsh = \"echo start >> starts; exec sleep 1000\"\n");
+    // Nobody reaps the orphans, so what was remembered is still to be seen, as a zombie.
+    let mut command = env.tool(FIXTURE, project.dir());
+    command.args(["careless-init", ENVCTL]).args(UP_WAIT);
+    let mut init = Background::start(&mut command, "careless-init".to_owned());
+    init.until_says("done", STATE_DEADLINE);
+    let [daemon, heart] = keepers(&env);
+    let remembered = project.pid("s");
+    let variables = proc::variable(remembered, "ENVCTL_RT_VARS").map(|envelope| ("ENVCTL_RT_VARS", envelope));
+    assert!(variables.is_some(), "no envelope");
+    proc::signal(daemon, Signal::SIGSTOP);
+    proc::kill_hard(remembered);
+    // As the daemon would have had it started in its last millisecond: the unit's program with the unit's environment.
+    let mut successor = env.tool("sleep", project.dir());
+    successor.arg("1000").env_clear().envs(variables);
+    let successor = Background::start(&mut successor, "successor".to_owned());
+    proc::kill_hard(heart);
+    proc::kill_hard(daemon);
+    let unit = project.until("s", "another life", |unit| {
+        unit["state"] == "running" && unit["pid"].as_u64().is_some_and(|pid| pid != u64::from(remembered))
+    });
+    assert!(!proc::alive(successor.pid()), "two instances: {unit:#}");
+    assert_eq!(project.read("starts"), "start\nstart\n");
+    assert_eq!(unit["exit"], json!({ "signal": 9, "core": false }), "{unit:#}");
 }
 
 #[test]

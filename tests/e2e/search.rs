@@ -137,14 +137,20 @@ fn e11_units_and_streams_are_merged_in_the_order_of_arrival() {
     let env = TestEnvironment::new();
     let project = env.project(
         r#"
-        [tasks.a]
-        sh = "for i in 1 3 5; do while ! [ -e at$i ]; do sleep 0.01; done; echo turn $i; echo also $i >&2; touch at$((i+1)); done"
-        [tasks.b]
-        sh = "for i in 2 4 6; do while ! [ -e at$i ]; do sleep 0.01; done; echo turn $i; touch at$((i+1)); done"
+        [services.a]
+        sh = "for i in 1 3 5; do read go < at$i; echo turn $i; echo also $i >&2; done; exec sleep 1000"
+        [services.b]
+        sh = "for i in 2 4 6; do read go < at$i; echo turn $i; done; exec sleep 1000"
     "#,
     );
-    project.write("at1", "");
+    project.shell("mkfifo at1 at2 at3 at4 at5 at6").ok();
     project.up();
+    // What comes between two looks has no order between units, so each turn waits until the last one has arrived.
+    for turn in 1..=6 {
+        project.shell(&format!("echo go > at{turn}")).ok();
+        project.until_logged(&format!("turn {turn}"));
+    }
+    project.until_logged("also 5");
     let turns = |output: &str| -> Vec<u32> {
         let turns = output.lines().filter(|line| line.contains("turn"));
         turns.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()

@@ -22,6 +22,14 @@ use super::state::{Project, Run};
 use super::units::Unit;
 use crate::journal::events::EventKind;
 
+/// What became of the processes of an earlier heart.
+struct TakenOver {
+    /// Units whose process is gone, or is another one.
+    lost: Vec<Name>,
+    /// Units whose process has ended but is not gone yet: nobody has reaped it, and its status can still be told.
+    ended: Vec<Name>,
+}
+
 // === impl Project ===
 
 impl Project {
@@ -66,12 +74,12 @@ impl Project {
         let _ = std::fs::remove_file(self.memory_path());
     }
 
-    /// Has heart look after what an earlier heart started. Gives the units whose processes have ended meanwhile.
-    async fn take_over_strays(&self, memory: &Memory) -> Vec<Name> {
+    /// Has heart look after what an earlier heart started.
+    async fn take_over_strays(&self, memory: &Memory) -> TakenOver {
         let held = self.session.processes.list().await;
         let key = self.places.key();
         let is_held = |tag: &Tag| held.iter().any(|held| held.tag == *tag);
-        let (mut lost, mut found) = (Vec::new(), Vec::new());
+        let (mut lost, mut found, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         for remembered in &memory.units {
             let Some(identity) = memory.identity(remembered) else { continue };
             let Ok(unit) = Name::new(&remembered.name) else { continue };
@@ -87,8 +95,11 @@ impl Project {
             let is_refuted =
                 envelope_of(identity.pid).is_some_and(|envelope| (claim.read)(&envelope).as_ref() != Some(&claim.of));
             let ending = self.ending_of(&unit, Incarnation(incarnation));
-            let stray = Stray { tag, identity, out, err, ending };
+            let stray = Stray { tag, identity: identity.clone(), out, err, ending };
             let is_found = !is_refuted && self.session.processes.adopt(stray).await;
+            if is_found && identity.open().is_none() {
+                ended.push(unit.clone());
+            }
             if is_found { found.push(unit) } else { lost.push(unit) }
         }
         if !(found.is_empty() && lost.is_empty()) {
@@ -99,7 +110,7 @@ impl Project {
                 event.detail("ended", names(&lost)).hint("`envctl daemon logs` tells how they ended, if they could"),
             );
         }
-        lost
+        TakenOver { lost, ended }
     }
 
     /// How heart ends a unit when it has to by itself; as an ordinary one if that cannot be resolved any more.
@@ -125,10 +136,12 @@ impl Project {
     }
 
     async fn adopt(&mut self, memory: &Memory) {
-        let lost = self.take_over_strays(memory).await;
-        if !lost.is_empty() {
-            // What their processes left may hold the ports of their successors.
-            self.clear_strays(&lost).await;
+        let TakenOver { lost, ended } = self.take_over_strays(memory).await;
+        // What their processes left may hold the ports of their successors. And a successor may live already: the daemon
+        // that started it died before it could write so down.
+        let over: Vec<Name> = lost.iter().chain(&ended).cloned().collect();
+        if !over.is_empty() {
+            self.clear_strays(&over).await;
         }
         let held = self.session.processes.list().await;
         let key = self.places.key();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use envctl_actors::process::sys::child::{self, ChildFile, Spawn};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::serve::{HEART_READY_FD, HEART_SUBCOMMAND, Inner};
@@ -30,6 +31,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const REVIVE_RETRY: Duration = Duration::from_millis(5);
 /// How long a heart that replaces a dead one has for its first daemon, which takes everything over.
 const REPLACED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a heart that has died may go on holding its lock: the kernel closes the files of a dying process one after the
+/// other, and the daemon hears of the first.
+const HEART_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// This very build, also when its file has been replaced or removed.
 const SELF: &str = "/proc/self/exe";
 /// Copies of descriptors are made above every number a child is promised.
@@ -103,11 +107,15 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
 /// Starts another heart in place of one that has died; called by its last daemon, so that the units are not left alone until
 /// somebody types a command. Nothing is done where a heart lives, or where a client is starting one.
 pub(super) async fn replace_heart(places: &Places, program: &Path) -> Result<(), LaunchError> {
-    let lock = super::lock(&places.start_lock());
-    let Ok(_starting) = lock else { return Ok(()) };
-    if heart_lives(places) {
+    let Ok(_starting) = super::lock(&places.start_lock()) else {
+        tracing::info!("heart has died; a client is starting another");
+        return Ok(());
+    };
+    if !heart_has_ended(places).await {
+        tracing::info!("heart hung up, but lives: it brings a daemon back");
         return Ok(());
     }
+    tracing::info!("heart has died: another is started");
     let ready = spawn_heart(places, program, Path::new(SELF))?;
     let listening = tokio::time::timeout(REPLACED_WITHIN, heard(ready)).await;
     match listening.map_err(|_| LaunchError::Timeout(REPLACED_WITHIN))?? {
@@ -130,6 +138,20 @@ pub fn foreground_arguments(places: &Places, program: &Path) -> Vec<OsString> {
 /// There is nothing to wait on before the new daemon has made its socket, so this is asked again and again, for 10 ms.
 fn heart_lives(places: &Places) -> bool {
     matches!(super::lock(&places.heart_lock()), Err(super::SessionError::Locked(_)))
+}
+
+/// Waits until nothing holds the session as its heart; `false`: it goes on living.
+async fn heart_has_ended(places: &Places) -> bool {
+    let path = places.heart_lock();
+    let (ended, hears) = oneshot::channel();
+    // Not the runtime's own thread for such work: it would wait at its end for a lock that is never given up.
+    let waiting = std::thread::Builder::new().name("heart-lock".to_owned()).spawn(move || {
+        let taken = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+        // Nobody waits for the answer any more if it comes late.
+        let _ = ended.send(taken.and_then(|file| file.lock()).is_ok());
+    });
+    let Ok(_) = waiting else { return !heart_lives(places) };
+    matches!(tokio::time::timeout(HEART_ENDS_WITHIN, hears).await, Ok(Ok(true)))
 }
 
 /// Whether a daemon holds the session that does not answer any more: it is ending, its heart perhaps gone already.

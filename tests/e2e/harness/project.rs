@@ -177,6 +177,15 @@ impl<'e> Project<'e> {
         })
     }
 
+    /// Waits until a line of exactly this text is in the logs of any unit.
+    #[track_caller]
+    pub(crate) fn until_logged(&self, line: &str) {
+        until(STATE_DEADLINE, &format!("{line:?} in the logs"), || {
+            let logs = self.envctl(&["logs", "--raw"]).ok().stdout;
+            if logs.lines().any(|logged| logged == line) { Ok(()) } else { Err(logs) }
+        });
+    }
+
     /// Waits until a file of JSON is there.
     #[track_caller]
     pub(crate) fn until_json(&self, name: &str) -> Value {
