@@ -5,7 +5,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Background, ENVCTL, FIXTURE, Project, TestEnvironment, UP_WAIT, cannot_run, is_root, proc, until};
+use crate::harness::{
+    Background, ENVCTL, FIXTURE, Project, TestEnvironment, UP_WAIT, cannot_run, is_root, proc, until,
+};
 
 /// Longest wait for what must come by itself.
 const STATE_DEADLINE: Duration = Duration::from_secs(20);
