@@ -118,7 +118,8 @@ impl Life<'_> {
             reason = &mut self.spawned.exit => return self.crashed(reason.ok()),
             () = asked => {}
         }
-        self.end().await
+        // Apart: the room for an end is not kept while it lives.
+        Box::pin(self.end()).await
     }
 
     /// It ended by itself: what is left of its group goes at once, so that its successor finds its port free.

@@ -9,6 +9,7 @@
 //! what belongs to a unit; `sys` is the only module with `unsafe` and the only one that forks, kills or waits.
 
 pub mod account;
+pub mod calm;
 pub mod cgroup;
 pub mod command;
 pub mod end;

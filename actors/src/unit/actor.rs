@@ -272,9 +272,10 @@ impl State {
 /// The whole life, as one task of the actor.
 async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage>, myself: ActorRef<UnitMessage>) {
     let mut manners = args.manners.clone();
+    // What happens once has its room only while it happens: this task lives as long as the process.
     let begun = match args.begin {
-        Begin::Spawn => begin(&args, kind, stage.clone(), &mut manners).await,
-        Begin::Attach => match take_over(&args, kind, &mut manners).await {
+        Begin::Spawn => Box::pin(begin(&args, kind, stage.clone(), &mut manners)).await,
+        Begin::Attach => match Box::pin(take_over(&args, kind, &mut manners)).await {
             Some(begun) => Ok(begun),
             None => {
                 let reason = ExitReason::Unknown("it was gone when it was to be taken over".to_owned());

@@ -42,7 +42,7 @@ impl Handlers {
     pub(super) async fn clear_logs(&self, request: ClearLogs) -> Result<ClearLogsReply, Refusal> {
         let project = self.must_find(&request.project).await?;
         let streams = ask(&project.actor, |reply| ProjectMessage::LogStreams(request.units, reply)).await??;
-        let clear = streams.into_iter().map(async |(unit, log)| {
+        let clear = streams.into_iter().map(|(unit, log)| async move {
             let cleared = log.clear().await;
             cleared
                 .map(|bytes| (unit.to_string(), bytes))

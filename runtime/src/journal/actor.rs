@@ -10,7 +10,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envctl_actors::process::sys::heap;
+use envctl_actors::process::calm::{Calm, LOOK_AFTER};
+use envctl_actors::process::sys::memory;
 use ractor::concurrency::JoinHandle;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
@@ -28,6 +29,9 @@ use crate::places::ProjectPlaces;
 pub const DERIVE_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between attempts to write events that the disk did not take.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many events are a burst that leaves memory behind: those of some fifty units that start.
+const BURST_EVENTS: u32 = 256;
 
 /// Which project of the session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +68,9 @@ pub enum JournalMessage {
     /// A blocking thread has written derived files.
     #[doc(hidden)]
     Derived(ProjectKey),
+    /// It is time to look whether a burst of events is over.
+    #[doc(hidden)]
+    Look,
 }
 
 /// A place in the broadcast and the file to read before it.
@@ -94,6 +101,7 @@ pub struct JournalState {
     /// Projects that are being opened, with those who asked meanwhile.
     opening: HashMap<ProjectKey, Vec<(ProjectPlaces, Facts, OpenReply)>>,
     scopes: Scopes,
+    calm: Calm,
     tasks: TaskTracker,
 }
 
@@ -207,6 +215,7 @@ impl Actor for JournalActor {
             projects: HashMap::new(),
             opening: HashMap::new(),
             scopes: Scopes::default(),
+            calm: Calm::new(BURST_EVENTS),
             tasks: TaskTracker::new(),
         })
     }
@@ -227,6 +236,7 @@ impl Actor for JournalActor {
             JournalMessage::Sync(key, reply) => state.sync(&key, reply),
             JournalMessage::Tick(key) => state.tick(&myself, &key),
             JournalMessage::Derived(key) => state.derived(&myself, &key),
+            JournalMessage::Look => state.look(&myself),
         }
         Ok(())
     }
@@ -293,6 +303,17 @@ impl JournalState {
         if project.has_fault() && project.arm() {
             myself.send_after(RETRY_INTERVAL, tick(key));
         }
+        if self.calm.worked() {
+            myself.send_after(LOOK_AFTER, || JournalMessage::Look);
+        }
+    }
+
+    fn look(&mut self, myself: &ActorRef<JournalMessage>) {
+        if self.calm.is_over() {
+            self.tasks.spawn_blocking(memory::give_back);
+        } else {
+            myself.send_after(LOOK_AFTER, || JournalMessage::Look);
+        }
     }
 
     fn snapshot(&mut self, myself: &ActorRef<JournalMessage>, key: &ProjectKey, view: watch::Receiver<ProjectView>) {
@@ -347,9 +368,7 @@ impl JournalState {
             if let Err(error) = derivation.write(super::Durability::Unsynced) {
                 tracing::warn!(project = %key, %error, "derived files cannot be written");
             }
-            // The last thing a burst of changes does, and what needs the most memory.
             drop(derivation);
-            heap::give_back();
             let _ = myself.send_message(JournalMessage::Derived(key));
         });
     }

@@ -12,7 +12,7 @@ use envctl_actors::process::heart::keeper::{DAEMON_READY_FD, DAEMON_SOCKET_FD, D
 use envctl_actors::process::heart::limits::OpenFiles;
 use envctl_actors::process::heart::run::{End, as_process};
 use envctl_actors::process::heart::stub;
-use envctl_actors::process::sys::{child, heap};
+use envctl_actors::process::sys::{child, memory};
 use envctl_supervisors::Name;
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ impl Inner {
 
 /// Runs heart as this process.
 pub fn heart_main(args: Vec<OsString>) -> ExitCode {
-    heap::keep_small();
+    memory::keep_small();
     child::ensure_standard_files();
     let Some(inner) = Inner::from_args(&args) else { return told("heart is not started by hand") };
     let ready = if inner.foreground { None } else { child::inherited(HEART_READY_FD) };
@@ -151,7 +151,7 @@ pub fn heart_main(args: Vec<OsString>) -> ExitCode {
 
 /// Runs the daemon as this process.
 pub fn daemon_main(args: Vec<OsString>) -> ExitCode {
-    heap::keep_small();
+    memory::keep_small();
     if args.first().is_some_and(|arg| arg == check::CHECK_OPTION) {
         return check::main(&args[1..]);
     }

@@ -18,8 +18,9 @@ use super::children::{Children, own_children};
 use super::guardian::Guardian;
 use super::keeper::{DaemonCommand, Keeper, Next};
 use super::wire::{BUILD, Connection, FromHeart, Key, ToHeart, VERSION};
+use crate::process::calm::{Calm, LOOK_AFTER};
 use crate::process::reserve::Reserve;
-use crate::process::sys::child;
+use crate::process::sys::{child, memory};
 
 const TOKEN_CONNECTION: u64 = 0;
 const TOKEN_SIGNALS: u64 = 1;
@@ -38,6 +39,8 @@ const REVIVE_PAUSE_MS: u16 = 100;
 
 /// How often what ended under a debugger is looked at: nothing else tells that the debugger has let go.
 const TRACED_LOOK: Duration = Duration::from_millis(100);
+/// So many orders are a burst that leaves memory behind: the starts of some thirty units.
+const BURST_ORDERS: u32 = 32;
 /// Descriptors kept back for starting a daemon when there are no others: a socket pair, a copy, a pidfd, and its log.
 const REVIVE_FDS: usize = 8;
 
@@ -72,6 +75,9 @@ struct Heart {
     guardian: Guardian,
     /// The present daemon took the place of one that did not die: after an upgrade, or instead of one that failed.
     replaced: bool,
+    /// What a burst of orders leaves behind is given back at this time.
+    calm: Calm,
+    look_at: Option<Instant>,
     /// Nobody is to come after the daemon: only what ends with it is still seen to its end.
     last: bool,
 }
@@ -126,7 +132,21 @@ impl Heart {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (guardian, traced, started) = (Guardian::default(), BTreeSet::new(), now());
         let (silent, last, replaced) = (false, false, false);
-        Ok(Self { epoll, connection: None, children, silent, process, started, traced, guardian, last, replaced })
+        let (calm, look_at) = (Calm::new(BURST_ORDERS), None);
+        Ok(Self {
+            epoll,
+            connection: None,
+            children,
+            silent,
+            process,
+            started,
+            traced,
+            guardian,
+            last,
+            replaced,
+            calm,
+            look_at,
+        })
     }
 
     fn run(&mut self) -> io::Result<End> {
@@ -145,20 +165,22 @@ impl Heart {
                 }
             }
             self.guard();
+            self.look();
             if self.last && !self.children.is_ending() {
                 return Ok(End::GaveUp);
             }
         }
     }
 
-    /// How long nothing may happen: until somebody is to be killed, a program that takes over has had its time, or what a
-    /// debugger has is to be looked at.
+    /// How long nothing may happen: until somebody is to be killed, a program that takes over has had its time, what a
+    /// debugger has is to be looked at, or a burst is over.
     fn patience(&self) -> EpollTimeout {
         let look = (!self.traced.is_empty()).then_some(TRACED_LOOK);
         let upgrade = self.process.as_ref().and_then(|process| process.keeper.patience(now() - self.started));
         // Rounded up, so that the time is really over when the wait is.
         let upgrade = upgrade.map(|left| left + Duration::from_millis(1));
-        let wait = self.guardian.next(now()).into_iter().chain(look).chain(upgrade).min();
+        let calm = self.look_at.map(|at| at.saturating_duration_since(now()) + Duration::from_millis(1));
+        let wait = self.guardian.next(now()).into_iter().chain(look).chain(upgrade).chain(calm).min();
         wait.and_then(|wait| EpollTimeout::try_from(wait).ok()).unwrap_or(EpollTimeout::NONE)
     }
 
@@ -168,6 +190,18 @@ impl Heart {
             self.children.kill_doomed(key);
         }
         self.children.kill_left_by_doomed();
+    }
+
+    /// Gives back what a burst of orders needed, once it is over.
+    fn look(&mut self) {
+        let now = now();
+        if self.look_at.is_some_and(|at| at <= now) {
+            let is_over = self.calm.is_over();
+            self.look_at = (!is_over).then_some(now + LOOK_AFTER);
+            if is_over {
+                memory::give_back();
+            }
+        }
     }
 
     fn end_overdue(&mut self) {
@@ -218,6 +252,9 @@ impl Heart {
     }
 
     fn carry_out(&mut self, order: ToHeart) -> io::Result<()> {
+        if self.calm.worked() {
+            self.look_at = Some(now() + LOOK_AFTER);
+        }
         match order {
             ToHeart::Spawn(order) => {
                 let key = order.key;
