@@ -15,7 +15,7 @@ const SEED_VARIABLE: &str = "ENVCTL_TEST_SEED";
 /// Longest way to the state that the file describes.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(30);
 /// Longest that a file nobody can have written by hand may keep a command busy.
-const REFUSED_WITHIN: Duration = Duration::from_secs(2);
+const REFUSED_WITHIN: Duration = Duration::from_secs(10);
 /// Names of units in random files.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 

@@ -44,8 +44,10 @@ impl Terminal {
         let (keyboard, slave) = pseudo_terminal();
         // `setsid --ctty` takes the terminal on standard input; its own output is not the terminal but a redirection,
         // so that the collector of `Background` sees only what leaks past the terminal.
-        let mut line = Command::new("setsid");
-        line.args(["--ctty", "--wait", "/bin/sh", "-c", "stty rows 40 cols 120; exec \"$@\" >&0 2>&0", "terminal"]);
+        // Whoever runs the tests in the background has Ctrl-C ignored, and what ignores a signal hands that on.
+        let mut line = Command::new("env");
+        line.args(["--default-signal=INT,QUIT", "setsid", "--ctty", "--wait"]);
+        line.args(["/bin/sh", "-c", "stty rows 40 cols 120; exec \"$@\" >&0 2>&0", "terminal"]);
         line.arg(command.get_program()).args(command.get_args()).env_clear();
         for (name, value) in command.get_envs() {
             line.env(name, value.unwrap_or_default());

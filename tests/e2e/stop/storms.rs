@@ -81,8 +81,8 @@ fn a11_every_quick_exit_is_seen_as_what_it_was_while_orphans_die() {
 }
 
 #[test]
-fn a12_a_hundred_kills_in_one_go_are_all_seen_while_a_follower_sleeps() {
-    const UNITS: usize = 100;
+fn a12_five_hundred_kills_in_one_go_are_all_seen_while_a_follower_sleeps() {
+    const UNITS: usize = 500;
     let env = TestEnvironment::new();
     let unit = |n: usize| format!("[services.s{n}]\nsh = \"exec sleep 1000\"\nrestart = \"temporary\"\n");
     let project = env.project(&(0..UNITS).map(unit).collect::<String>());
@@ -101,7 +101,7 @@ fn a12_a_hundred_kills_in_one_go_are_all_seen_while_a_follower_sleeps() {
         if seen == UNITS { Ok(()) } else { Err(seen) }
     });
     follower.signal(Signal::SIGCONT);
-    follower.until_says("\"s99\"", Duration::from_secs(10));
+    follower.until_says("\"s499\"", Duration::from_secs(10));
     follower.signal(Signal::SIGTERM);
     follower.wait(Duration::from_secs(5));
 }
