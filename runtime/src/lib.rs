@@ -13,6 +13,7 @@ pub mod leases;
 pub mod nearest;
 pub mod places;
 pub mod project;
+pub mod pulse;
 pub mod root;
 pub mod session;
 pub mod spec;

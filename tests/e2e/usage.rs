@@ -283,3 +283,22 @@ fn watching_where_nothing_is_up_starts_nothing() {
     watch.wait(DEADLINE).exits(2);
     assert!(env.sockets().is_empty(), "looking started a daemon: {:?}", env.sockets());
 }
+
+#[test]
+fn between_two_pieces_of_work_daemon_and_heart_keep_little_of_their_code_and_go_on() {
+    let env = TestEnvironment::new();
+    let project = env.project("[services.s]\nsh = \"exec sleep 1000\"\n");
+    project.up();
+    let daemon = env.daemon_pid();
+    let heart = proc::parent(daemon).expect("its parent is heart");
+    let at_work = [daemon, heart].map(proc::code_kib);
+    assert!(at_work.iter().all(|kib| *kib > 0), "{at_work:?}");
+    // Nobody may ask meanwhile: an answer is work.
+    until(Duration::from_secs(20), "little code", || {
+        let now = [daemon, heart].map(proc::code_kib);
+        if now.iter().zip(at_work).all(|(now, before)| *now < before / 2) { Ok(()) } else { Err((now, at_work)) }
+    });
+    proc::kill_hard(project.pid("s"));
+    project.until("s", "another life", |unit| unit["restarts"] == 1 && unit["state"] == "running");
+    assert_eq!(env.daemon_pid(), daemon);
+}

@@ -260,6 +260,7 @@ impl Connection {
             };
             return say_no(frame.id, refusal, &self.outbox).await;
         };
+        self.handlers.journal.pulse().beat();
         let (handlers, outbox) = (self.handlers.clone(), self.outbox.clone());
         let stop = self.stop.child_token();
         self.streams.retain(|_, stream| !stream.is_cancelled());

@@ -10,8 +10,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envctl_actors::process::calm::{Calm, LOOK_AFTER};
-use envctl_actors::process::sys::memory;
 use ractor::concurrency::JoinHandle;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
@@ -24,14 +22,12 @@ use super::store::{JournalError, Recovery};
 use super::views::Facts;
 use crate::control::view::{EventView, ProjectView};
 use crate::places::ProjectPlaces;
+use crate::pulse::Pulse;
 
 /// Derived files of a project are written at least this far apart.
 pub const DERIVE_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between attempts to write events that the disk did not take.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// So many events are a burst that leaves memory behind: those of some fifty units that start.
-const BURST_EVENTS: u32 = 256;
 
 /// Which project of the session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,9 +64,6 @@ pub enum JournalMessage {
     /// A blocking thread has written derived files.
     #[doc(hidden)]
     Derived(ProjectKey),
-    /// It is time to look whether a burst of events is over.
-    #[doc(hidden)]
-    Look,
 }
 
 /// A place in the broadcast and the file to read before it.
@@ -101,7 +94,6 @@ pub struct JournalState {
     /// Projects that are being opened, with those who asked meanwhile.
     opening: HashMap<ProjectKey, Vec<(ProjectPlaces, Facts, OpenReply)>>,
     scopes: Scopes,
-    calm: Calm,
     tasks: TaskTracker,
 }
 
@@ -109,6 +101,7 @@ pub struct JournalState {
 #[derive(Debug, Clone)]
 pub struct Journal {
     actor: ActorRef<JournalMessage>,
+    pulse: Pulse,
 }
 
 // === impl ProjectKey ===
@@ -131,13 +124,18 @@ impl Journal {
     /// Starts the actor under `supervisor`.
     pub async fn start_linked(supervisor: ActorCell) -> Result<(Self, JoinHandle<()>), SpawnErr> {
         let (actor, task) = Actor::spawn_linked(None, JournalActor, (), supervisor).await?;
-        Ok((Self { actor }, task))
+        Ok((Self { actor, pulse: Pulse::default() }, task))
     }
 
     /// Starts the actor by itself.
     pub async fn start() -> Result<(Self, JoinHandle<()>), SpawnErr> {
         let (actor, task) = Actor::spawn(None, JournalActor, ()).await?;
-        Ok((Self { actor }, task))
+        Ok((Self { actor, pulse: Pulse::default() }, task))
+    }
+
+    /// Beats with every event, and with whatever else is done in the session.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// The actor, for supervision.
@@ -160,6 +158,7 @@ impl Journal {
 
     /// Records an event.
     pub fn append(&self, key: &ProjectKey, event: impl Into<EventView>) {
+        self.pulse.beat();
         self.send(JournalMessage::Append(key.clone(), Box::new(event.into())));
     }
 
@@ -215,7 +214,6 @@ impl Actor for JournalActor {
             projects: HashMap::new(),
             opening: HashMap::new(),
             scopes: Scopes::default(),
-            calm: Calm::new(BURST_EVENTS),
             tasks: TaskTracker::new(),
         })
     }
@@ -236,7 +234,6 @@ impl Actor for JournalActor {
             JournalMessage::Sync(key, reply) => state.sync(&key, reply),
             JournalMessage::Tick(key) => state.tick(&myself, &key),
             JournalMessage::Derived(key) => state.derived(&myself, &key),
-            JournalMessage::Look => state.look(&myself),
         }
         Ok(())
     }
@@ -302,17 +299,6 @@ impl JournalState {
         project.append(event);
         if project.has_fault() && project.arm() {
             myself.send_after(RETRY_INTERVAL, tick(key));
-        }
-        if self.calm.worked() {
-            myself.send_after(LOOK_AFTER, || JournalMessage::Look);
-        }
-    }
-
-    fn look(&mut self, myself: &ActorRef<JournalMessage>) {
-        if self.calm.is_over() {
-            self.tasks.spawn_blocking(memory::give_back);
-        } else {
-            myself.send_after(LOOK_AFTER, || JournalMessage::Look);
         }
     }
 

@@ -36,6 +36,7 @@ use crate::control::view::UpgradeView;
 use crate::control::wire::Refusal;
 use crate::leases::{LeaseError, Leases};
 use crate::places::{Places, PlacesError};
+use crate::pulse::Pulse;
 use crate::root::{Life, Root, RootArgs};
 use crate::usage::Meter;
 
@@ -85,6 +86,7 @@ pub struct Session {
     tracker: TaskTracker,
     life: watch::Receiver<Life>,
     places: Arc<Places>,
+    pulse: Pulse,
     upgrades: Upgrades,
     /// A copy of the connection to heart, for the program that replaces this one; none if heart is a thread.
     heart: Option<OwnedFd>,
@@ -146,6 +148,7 @@ impl Session {
         let root = Root::start(args).await?;
         root.recover().await?;
         let journal = root.journal().await?;
+        let pulse = journal.pulse().clone();
         let (tracker, upgrades) = (TaskTracker::new(), Upgrades::default());
         let taken_over = listener.is_some();
         let listening = Gateway::open(&socket, listener).map_err(io_error("listen on the control socket"))?;
@@ -174,7 +177,20 @@ impl Session {
         };
         tracker.spawn(watchman.watch());
         let (_lock, _heart_lock) = (lock, heart_lock);
-        Ok(Self { root, socket, gateways, stop, tracker, life, places, upgrades, heart: copy, _lock, _heart_lock })
+        Ok(Self {
+            root,
+            socket,
+            gateways,
+            stop,
+            tracker,
+            life,
+            places,
+            pulse,
+            upgrades,
+            heart: copy,
+            _lock,
+            _heart_lock,
+        })
     }
 
     /// Lets this process be replaced by another program: whoever runs it passes the orders on to [`Session::replace`].

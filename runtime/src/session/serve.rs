@@ -214,11 +214,16 @@ async fn serve(inner: Inner, places: Places, spawner: Spawner, ready: Option<fs:
     }
     let (foreground, program) = (inner.foreground, inner.program.clone());
     let mut upgrades = session.allow_upgrades(inner);
+    // What the last work has left is given back; a client that comes next waits no longer for it than for a page fault.
+    let pulse = session.pulse.clone();
+    let tidying = pulse.in_pauses(memory::give_back);
+    tokio::pin!(tidying);
     let life = loop {
         tokio::select! {
             life = session.wait() => break life,
             Some(order) = upgrades.recv() => session.replace(order).await?,
             word = signals.next() => signals.act(word, foreground, &session),
+            never = &mut tidying => match never {},
         }
     };
     if life != Life::Failed {

@@ -65,6 +65,16 @@ pub(crate) fn resident_kib(pid: u32) -> u64 {
     line.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+/// Kilobytes of its program's code that are mapped (proc_pid_smaps(5)).
+pub(crate) fn code_kib(pid: u32) -> u64 {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let is_code =
+        |line: &str| line.contains(" r-xp ") && Path::new(line.rsplit(' ').next().unwrap_or_default()) == program;
+    let resident = smaps.lines().skip_while(|line| !is_code(line)).find_map(|line| line.strip_prefix("Rss:"));
+    resident.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 /// A variable of a process's environment.
 pub(crate) fn variable(pid: u32, name: &str) -> Option<String> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;

@@ -39,8 +39,6 @@ const REVIVE_PAUSE_MS: u16 = 100;
 
 /// How often what ended under a debugger is looked at: nothing else tells that the debugger has let go.
 const TRACED_LOOK: Duration = Duration::from_millis(100);
-/// So many orders are a burst that leaves memory behind: the starts of some thirty units.
-const BURST_ORDERS: u32 = 32;
 /// Descriptors kept back for starting a daemon when there are no others: a socket pair, a copy, a pidfd, and its log.
 const REVIVE_FDS: usize = 8;
 
@@ -75,7 +73,7 @@ struct Heart {
     guardian: Guardian,
     /// The present daemon took the place of one that did not die: after an upgrade, or instead of one that failed.
     replaced: bool,
-    /// What a burst of orders leaves behind is given back at this time.
+    /// What the last orders needed is given back at this time.
     calm: Calm,
     look_at: Option<Instant>,
     /// Nobody is to come after the daemon: only what ends with it is still seen to its end.
@@ -132,7 +130,7 @@ impl Heart {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (guardian, traced, started) = (Guardian::default(), BTreeSet::new(), now());
         let (silent, last, replaced) = (false, false, false);
-        let (calm, look_at) = (Calm::new(BURST_ORDERS), None);
+        let (calm, look_at) = (Calm::default(), None);
         Ok(Self {
             epoll,
             connection: None,
@@ -173,7 +171,7 @@ impl Heart {
     }
 
     /// How long nothing may happen: until somebody is to be killed, a program that takes over has had its time, what a
-    /// debugger has is to be looked at, or a burst is over.
+    /// debugger has is to be looked at, or there may be no more orders.
     fn patience(&self) -> EpollTimeout {
         let look = (!self.traced.is_empty()).then_some(TRACED_LOOK);
         let upgrade = self.process.as_ref().and_then(|process| process.keeper.patience(now() - self.started));
@@ -192,7 +190,7 @@ impl Heart {
         self.children.kill_left_by_doomed();
     }
 
-    /// Gives back what a burst of orders needed, once it is over.
+    /// Gives back what the last orders needed, once there are no more.
     fn look(&mut self) {
         let now = now();
         if self.look_at.is_some_and(|at| at <= now) {
