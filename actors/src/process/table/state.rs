@@ -1,190 +1,31 @@
-//! The session's process table: the daemon's side of heart.
-//!
-//! Unit actors ask it to spawn, signal and release; it answers with the exit of each process. Processes live here and in
-//! heart, never in a unit actor's state: an actor that panics attaches again by tag. It never decides about a unit and
-//! never waits in a handler.
+//! The table's actor: what is held, what is on its way, and what is done about each word of heart's.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
-use envctl_supervisors::Name;
 use envctl_supervisors::reason::{ExitReason, StartError};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde_bytes::ByteBuf;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::command::Command;
-use super::end::{Batch, Proof};
-use super::handover::{Handover, HeartSaid};
-use super::heart::wire::{Adoption, Ending, FromHeart, Held, Hold, Inbox, Key, ToHeart, VERSION, encode};
-use super::identity::Identity;
-use super::spawn::{self, SpawnError};
-use super::sys::child::WaitStatus;
-use super::sys::terminal::WindowSize;
-use super::typing::{Sent, Typing};
+use super::frames::{read_frames, write_frames};
+use super::{HeldProcess, Message, Order, Role, Scope, Spawned, Stray, Tag};
+use crate::process::command::Command;
+use crate::process::end::{Batch, Proof};
+use crate::process::handover::{Handover, HeartSaid};
+use crate::process::heart::wire::{Adoption, FromHeart, Held, Hold, Key, ToHeart, VERSION, encode};
+use crate::process::identity::Identity;
+use crate::process::spawn::{self, SpawnError};
+use crate::process::sys::child::WaitStatus;
+use crate::process::sys::terminal::WindowSize;
+use crate::process::typing::{Sent, Typing};
 
 /// Frames waiting for heart; heart reads at once, so a full queue means that it hangs.
 const HEART_QUEUE_MAX: usize = 4096;
-const READ_BYTES: usize = 64 * 1024;
-/// One look at `/proc` takes milliseconds; a process stuck in the kernel can make reading its environment hang.
-const SCAN_WITHIN: Duration = Duration::from_secs(10);
-
-/// What a process is to the session.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tag {
-    /// The project's key in the session.
-    pub project: String,
-    /// The unit.
-    pub unit: Name,
-    /// The unit's life.
-    pub incarnation: u32,
-    /// What it does for the unit.
-    pub role: Role,
-}
-
-/// What a process does for its unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// It is the unit.
-    Main,
-    /// It prepares the unit (`initdb`).
-    Step,
-    /// It asks about the unit's health.
-    Probe,
-}
-
-/// A process to start.
-#[derive(Debug)]
-pub struct Order {
-    /// What it is.
-    pub tag: Tag,
-    /// What is run.
-    pub command: Command,
-    /// FIFO for standard output.
-    pub out: PathBuf,
-    /// FIFO for standard error.
-    pub err: PathBuf,
-    /// How it ends where no daemon asks it to.
-    pub ending: Ending,
-}
-
-/// A process that an earlier heart started.
-#[derive(Debug)]
-pub struct Stray {
-    /// What it is.
-    pub tag: Tag,
-    /// Who it is.
-    pub identity: Identity,
-    /// FIFO for standard output.
-    pub out: PathBuf,
-    /// FIFO for standard error.
-    pub err: PathBuf,
-    /// How it ends where no daemon asks it to.
-    pub ending: Ending,
-}
-
-/// A started process.
-#[derive(Debug)]
-pub struct Spawned {
-    /// Its number in the table.
-    pub key: Key,
-    /// Its pid, also its session's and its group's.
-    pub pid: u32,
-    /// What holds it within its limits.
-    pub hold: Hold,
-    /// Its end. An error means that the table is gone.
-    pub exit: oneshot::Receiver<ExitReason>,
-    /// When it started, if it was taken over from an earlier heart.
-    pub adopted: Option<u64>,
-}
-
-/// Who a signal is for, from the narrowest to the widest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// The main process.
-    Main,
-    /// Its whole process group.
-    Group,
-    /// Everything that belongs. The table itself reaches the group only; who belongs beside it is found by a scan.
-    All,
-}
-
-/// The table as others use it. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Processes {
-    actor: ActorRef<Message>,
-}
-
-/// The table is gone: the session is ending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the process table is gone")]
-pub struct TableGone;
-
-/// What the table is told.
-#[derive(Debug)]
-pub enum Message {
-    /// Start a process.
-    Spawn(Box<Order>, RpcReplyPort<Result<Spawned, SpawnError>>),
-    /// Have heart look after a process that an earlier heart started.
-    Adopt(Box<Stray>, RpcReplyPort<bool>),
-    /// Take over a process that an earlier daemon or actor started.
-    Attach(Tag, RpcReplyPort<Option<Spawned>>),
-    /// Signal a process.
-    Signal(Key, i32, Scope),
-    /// Whether an ended process was killed because its memory limit was reached.
-    WasOom(Key, RpcReplyPort<bool>),
-    /// Type something on a process's terminal.
-    Type(Tag, Vec<u8>, RpcReplyPort<Sent>),
-    /// Give a process's terminal another size; answers whether it has one.
-    Resize(Tag, WindowSize, RpcReplyPort<bool>),
-    /// Its end has been dealt with: heart may reap it.
-    Release(Key),
-    /// Nobody looks after it: kill its group and let heart reap it.
-    Discard(Key),
-    /// Find what belongs to units.
-    Scan(Proof, RpcReplyPort<Vec<Identity>>),
-    /// A scan is through.
-    Scanned,
-    /// Which processes are held.
-    List(RpcReplyPort<Vec<HeldProcess>>),
-    /// Heart's pid.
-    HeartPid(RpcReplyPort<Option<u32>>),
-    /// What heart said of itself.
-    HeartSaid(RpcReplyPort<HeartSaid>),
-    /// Take up no start and no end any more; answered when those under way have been dealt with.
-    Calm(RpcReplyPort<()>),
-    /// Tell heart that this process becomes another program, by path; answered when nothing more comes from heart.
-    HandOver(Vec<u8>, RpcReplyPort<()>),
-    /// The program serves that took over from another.
-    Keep,
-    /// Heart has spoken.
-    Heard(FromHeart),
-    /// Heart is gone.
-    HeartLost,
-}
-
-/// A process in the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldProcess {
-    /// Its number in the table.
-    pub key: Key,
-    /// What it is.
-    pub tag: Tag,
-    /// Its pid.
-    pub pid: u32,
-    /// Whether it has not ended yet.
-    pub alive: bool,
-}
 
 /// The actor.
 #[derive(Debug)]
@@ -234,133 +75,6 @@ struct Adopting {
     tag: Tag,
     start_time: u64,
     reply: RpcReplyPort<bool>,
-}
-
-// === impl Processes ===
-
-impl Processes {
-    /// Starts the table on a connection to heart, as a child of `supervisor`.
-    pub async fn start(heart: StdUnixStream, supervisor: ractor::ActorCell) -> Result<Self, ractor::SpawnErr> {
-        let (actor, _) = Actor::spawn_linked(None, TableActor, heart, supervisor).await?;
-        Ok(Self { actor })
-    }
-
-    /// Starts a process.
-    pub async fn spawn(&self, order: Order) -> Result<Spawned, SpawnError> {
-        let gone = |_| StartError { message: TableGone.to_string(), hint: None, retry: false };
-        let order = Box::new(order);
-        self.ask(|reply| Message::Spawn(order, reply)).await.map_err(gone)?
-    }
-
-    /// Has heart look after a process that an earlier heart started, so that it can be attached to. `false`: it is gone.
-    pub async fn adopt(&self, stray: Stray) -> bool {
-        let stray = Box::new(stray);
-        self.ask(|reply| Message::Adopt(stray, reply)).await.unwrap_or(false)
-    }
-
-    /// Takes over a held process.
-    pub async fn attach(&self, tag: Tag) -> Result<Option<Spawned>, TableGone> {
-        self.ask(|reply| Message::Attach(tag, reply)).await
-    }
-
-    /// Signals a process; one that is gone is no error.
-    pub fn signal(&self, key: Key, signal: i32, scope: Scope) {
-        // A table that is gone has nothing left to signal.
-        let _ = self.actor.cast(Message::Signal(key, signal, scope));
-    }
-
-    /// Whether an ended process was killed because its memory limit was reached.
-    pub async fn was_oom(&self, key: Key) -> bool {
-        self.ask(|reply| Message::WasOom(key, reply)).await.unwrap_or(false)
-    }
-
-    /// Types on the terminal of a process; waits until it has taken everything.
-    pub async fn type_in(&self, tag: Tag, bytes: Vec<u8>) -> Result<Sent, TableGone> {
-        self.ask(|reply| Message::Type(tag, bytes, reply)).await
-    }
-
-    /// Gives the terminal of a process another size. `false`: it has none, or has ended.
-    pub async fn resize(&self, tag: Tag, size: WindowSize) -> Result<bool, TableGone> {
-        self.ask(|reply| Message::Resize(tag, size, reply)).await
-    }
-
-    /// Lets heart reap an ended process.
-    pub fn release(&self, key: Key) {
-        let _ = self.actor.cast(Message::Release(key));
-    }
-
-    /// Kills the group of a process that nobody looks after, and lets heart reap it.
-    pub fn discard(&self, key: Key) {
-        let _ = self.actor.cast(Message::Discard(key));
-    }
-
-    /// The living processes that belong to what the proof describes.
-    pub async fn scan(&self, proof: Proof) -> Vec<Identity> {
-        let scan = self.ask(|reply| Message::Scan(proof, reply));
-        match tokio::time::timeout(SCAN_WITHIN, scan).await {
-            Ok(found) => found.unwrap_or_default(),
-            Err(_) => {
-                tracing::error!("a look at /proc hangs: what belongs is not known");
-                let _ = self.actor.cast(Message::Scanned);
-                Vec::new()
-            }
-        }
-    }
-
-    /// The processes held.
-    pub async fn list(&self) -> Vec<HeldProcess> {
-        self.ask(Message::List).await.unwrap_or_default()
-    }
-
-    /// Heart's pid, once it has greeted.
-    pub async fn heart_pid(&self) -> Option<u32> {
-        self.ask(Message::HeartPid).await.ok().flatten()
-    }
-
-    pub(super) fn tell(&self, message: Message) {
-        // A table that is gone has nobody left to pass it on to.
-        let _ = self.actor.cast(message);
-    }
-
-    pub(super) async fn ask<T: Send + 'static>(
-        &self,
-        message: impl FnOnce(RpcReplyPort<T>) -> Message,
-    ) -> Result<T, TableGone> {
-        let (reply, answer) = oneshot::channel();
-        self.actor.cast(message(reply.into())).map_err(|_| TableGone)?;
-        answer.await.map_err(|_| TableGone)
-    }
-}
-
-// === impl Tag ===
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let role = match self.role {
-            Role::Main => "main",
-            Role::Step => "step",
-            Role::Probe => "probe",
-        };
-        write!(f, "{}#{}#{}#{role}", self.project, self.unit, self.incarnation)
-    }
-}
-
-impl FromStr for Tag {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("not a tag: {text:?}");
-        let mut parts = text.rsplitn(4, '#');
-        let role = match parts.next() {
-            Some("main") => Role::Main,
-            Some("step") => Role::Step,
-            Some("probe") => Role::Probe,
-            _ => return Err(bad()),
-        };
-        let incarnation = parts.next().and_then(|part| part.parse().ok()).ok_or_else(bad)?;
-        let unit = parts.next().and_then(|part| Name::new(part).ok()).ok_or_else(bad)?;
-        let project = parts.next().ok_or_else(bad)?.to_owned();
-        Ok(Self { project, unit, incarnation, role })
-    }
 }
 
 // === impl TableActor ===
@@ -673,35 +387,6 @@ impl State {
     }
 }
 
-async fn write_frames(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
-    while let Some(frame) = queue.recv().await {
-        if let Err(error) = write.write_all(&frame).await {
-            tracing::error!(%error, "heart cannot be told");
-            return;
-        }
-    }
-}
-
-async fn read_frames(mut read: OwnedReadHalf, table: ActorRef<Message>) {
-    let mut inbox = Inbox::default();
-    let mut buffer = vec![0; READ_BYTES];
-    while let Ok(count @ 1..) = read.read(&mut buffer).await {
-        inbox.feed(&buffer[..count]);
-        if let Err(error) = hand_on(&mut inbox, &table) {
-            tracing::error!(%error, "heart cannot be understood");
-            break;
-        }
-    }
-    let _ = table.cast(Message::HeartLost);
-}
-
-fn hand_on(inbox: &mut Inbox, table: &ActorRef<Message>) -> io::Result<()> {
-    while let Some(heard) = inbox.take().map_err(io::Error::other)? {
-        table.cast(Message::Heard(heard)).map_err(io::Error::other)?;
-    }
-    Ok(())
-}
-
 /// A heart that says nothing of limits that were asked for is older than they are.
 fn unheard(command: &Command) -> Hold {
     let missing = match command.limits.are_shared() {
@@ -716,22 +401,5 @@ fn reason(status: WaitStatus) -> ExitReason {
         WaitStatus::Code(code) => ExitReason::Code(code),
         WaitStatus::Signal(number, core) => ExitReason::Signal { number, core },
         WaitStatus::Unknown => ExitReason::Unknown("it had been taken over, and the kernel does not tell".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tag_survives_the_way_to_heart_and_back() {
-        let tag = Tag {
-            project: "repo-0123456789ab/feature#1".to_owned(),
-            unit: Name::new("api").unwrap(),
-            incarnation: 12,
-            role: Role::Probe,
-        };
-        assert_eq!(tag.to_string().parse(), Ok(tag));
-        assert!("a#b".parse::<Tag>().is_err());
     }
 }
