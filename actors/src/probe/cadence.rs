@@ -5,7 +5,7 @@
 //!
 //! | purpose | state | `successes` good in a row | `failures` bad in a row | delay |
 //! |---|---|---|---|---|
-//! | ready | waiting | `Ready` | – (each new detail: `Failing`) | 20 ms growing to `every`, 1 s at most |
+//! | ready | waiting | `Ready` | – (each new detail: `Failing`) | 10 ms growing to `every`, 1 s at most |
 //! | ready | ready | – | `Unready` | `every` |
 //! | ready | lost | `Ready` | – | `every`, 1 s at most |
 //! | alive | – | – | `LivenessLost`, and counts anew | `every` |
@@ -65,8 +65,9 @@ enum State {
     Lost,
 }
 
-/// The first readiness check comes this long after the start: most programs are not listening any earlier.
-pub const DELAY_FIRST: Duration = Duration::from_millis(20);
+/// The first readiness check comes this long after the start: hardly a program listens any earlier. Then each delay is a third
+/// longer than the last, so what is up is known to be when it has waited a third as long as it took.
+pub const DELAY_FIRST: Duration = Duration::from_millis(10);
 /// Longest delay between readiness checks while a unit is not ready: nobody should wait longer for a thing that is up.
 pub const DELAY_NOT_READY_MAX: Duration = Duration::from_secs(1);
 /// The delay between the good answers of a row that makes a unit ready: long enough that a server which answers and dies at once
@@ -151,7 +152,7 @@ impl Cadence {
             // It answered: what is missing is only the confirmation that it goes on doing so.
             State::Waiting { .. } if self.successes > 0 => DELAY_CONFIRM,
             State::Waiting { delay, .. } => {
-                *delay = (*delay * 3 / 2).min(quick);
+                *delay = (*delay * 4 / 3).min(quick);
                 *delay
             }
             State::Good => self.schedule.every,

@@ -1,7 +1,7 @@
 //! Who listens on a port: the proof behind "ready", and the name of the culprit when a port is taken.
 //!
-//! Reads `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)) and the descriptors of processes. Plain blocking reads of a few
-//! milliseconds, so callers on a runtime use a blocking task. Never connects, never signals, never changes anything.
+//! Asks the kernel for the sockets of a port (`diag`), or reads `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)) where it does not
+//! answer; and reads the descriptors of processes. Plain blocking reads, so callers on a runtime use a blocking task. Never connects, never signals, never changes anything.
 //! Where there is no `/proc`, every question is answered with an error or with nothing, never with a guess.
 
 use std::collections::{HashMap, HashSet};
@@ -9,6 +9,8 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+
+use super::diag;
 
 /// A listening TCP socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,10 @@ impl Listener {
 
 /// All sockets that listen on `port`, of either family.
 pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
+    diag::listeners(port).or_else(|_| listeners_in_tables(port))
+}
+
+pub(super) fn listeners_in_tables(port: u16) -> io::Result<Vec<Listener>> {
     let mut found = parse_table(&fs::read_to_string("/proc/net/tcp")?, port);
     match fs::read_to_string("/proc/net/tcp6") {
         Ok(table) => found.extend(parse_table(&table, port)),

@@ -12,6 +12,7 @@ pub mod account;
 pub mod calm;
 pub mod cgroup;
 pub mod command;
+mod diag;
 pub mod end;
 pub mod exec;
 pub mod guest;
