@@ -71,6 +71,31 @@ fn b01_units_are_found_again_with_their_pids_and_every_line_once() {
     assert_eq!(project.unit("writer")["restarts"], 0);
 }
 
+/// A memory is written by its changes: what was added last is what counts.
+#[test]
+fn b01_the_last_of_many_lives_is_the_one_that_is_found_again() {
+    let env = TestEnvironment::new();
+    let project = env.project(
+        "[services.api]\nsh = \"exec env -i /bin/sleep 1000\"\nbackoff = \"none\"\n\
+         [services.other]\nsh = \"exec sleep 1000\"\n[supervision]\nintensity = 100\n",
+    );
+    project.up();
+    for restarts in 1..=5 {
+        proc::kill_hard(project.pid("api"));
+        project.until("api", "its next life", |unit| unit["restarts"] == restarts && unit["state"] == "running");
+    }
+    let before = [project.pid("api"), project.pid("other")];
+    kill_both(&env);
+    assert_eq!([project.pid("api"), project.pid("other")], before);
+    let unit = project.unit("api");
+    assert_eq!(
+        (&unit["incarnation"], &unit["restarts"], &unit["adopted"]),
+        (&json!(6), &json!(5), &json!(true)),
+        "{unit:#}"
+    );
+    assert_eq!(events(&project, "unit.lost"), 0);
+}
+
 #[test]
 fn b01_a_successor_that_nobody_had_written_down_is_no_second_instance() {
     let env = TestEnvironment::new();

@@ -1,7 +1,7 @@
 //! The log stream of one unit: an actor that outlives the unit's incarnations.
 //!
-//! Told by the project's supervisor which incarnation writes, and asked to drain after an exit. It makes the two FIFOs, opens the store
-//! and registers both with the pump; then it only passes orders on. Never sees a byte: those go from FIFO to file.
+//! It makes the two FIFOs, opens the store and registers both with the pump. Which incarnation writes, and that an exit wants a drain,
+//! its handle tells the pump directly: both lie on the way of a restart. Never sees a byte: those go from FIFO to file.
 //!
 //! FIFOs that exist are used as they are: units of a daemon that died write into them. They are unlinked when the actor is stopped, not
 //! when it fails: its successor takes them over.
@@ -46,19 +46,21 @@ pub struct Arguments {
     pub dir: PathBuf,
     /// How much is kept.
     pub limits: Limits,
-    /// A number for the run, kept in each record; 0: none.
-    pub run: u32,
-    /// The session's pump.
-    pub pump: PumpHandle,
+    /// Its place in the session's pump.
+    pub lane: Lane,
+}
+
+/// A stream's place in a pump.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    id: LogStreamId,
+    pump: PumpHandle,
+    run: u32,
 }
 
 /// What it is told.
 #[derive(Debug)]
 pub enum Message {
-    /// What comes from now on is written by this incarnation. Answers at once with a promise that is kept when this is so.
-    Incarnation(u32, Promise<()>),
-    /// An exit has been seen. Answers at once with a promise that is kept when the FIFOs' content is stored.
-    Drain(Promise<Drained>),
     /// Delete what is stored. Answers at once with a promise that is kept with the bytes that the disk got back.
     Clear(Promise<io::Result<u64>>),
     /// Answers with the length of the log, now and whenever it grows, and where the log is.
@@ -91,8 +93,7 @@ pub struct State {
 
 #[derive(Debug)]
 struct Registration {
-    id: LogStreamId,
-    pump: PumpHandle,
+    lane: Lane,
     closed: bool,
 }
 
@@ -100,6 +101,7 @@ struct Registration {
 #[derive(Debug, Clone)]
 pub struct LogStream {
     actor: ActorRef<Message>,
+    lane: Lane,
 }
 
 /// Why a drain did not come to its end.
@@ -121,19 +123,14 @@ impl Actor for LogStreamActor {
     type Arguments = Arguments;
 
     async fn pre_start(&self, _: ActorRef<Message>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
-        let Arguments { fifo_out, fifo_err, dir, limits, run, pump } = arguments;
+        let Arguments { fifo_out, fifo_err, dir, limits, lane } = arguments;
         let fifos = [fifo_out, fifo_err];
-        let id = pump.new_id();
-        let opened = blocking({
-            let fifos = fifos.clone();
-            move || Ok::<_, LogError>(Sources { out: open_fifo(&fifos[0])?, err: open_fifo(&fifos[1])? })
-        });
-        let sources = opened.await??;
-        let store = open_store(&dir, limits).await?;
-        pump.add(id, sources, store)?;
-        let registration = Registration { id, pump, closed: false };
-        let length = registration.pump.length(id).ok_or(LogError::PumpEnded)?;
-        let health = registration.pump.health(id).ok_or(LogError::PumpEnded)?;
+        let (sources, store) = open(&fifos, &dir, limits).await?;
+        lane.pump.add(lane.id, sources, store)?;
+        let (id, run) = (lane.id, lane.run);
+        let registration = Registration { lane, closed: false };
+        let length = registration.lane.pump.length(id).ok_or(LogError::PumpEnded)?;
+        let health = registration.lane.pump.health(id).ok_or(LogError::PumpEnded)?;
         Ok(State { registration, watched: Watched { length, health, dir, run }, fifos })
     }
 
@@ -143,13 +140,9 @@ impl Actor for LogStreamActor {
         message: Message,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let Registration { id, pump, .. } = &state.registration;
+        let Lane { id, pump, .. } = &state.registration.lane;
         match message {
             // Who asked may be gone: then the answer is for nobody.
-            Message::Incarnation(incarnation, reply) => {
-                drop(reply.send(pump.life(*id, Life { run: state.watched.run, incarnation })));
-            }
-            Message::Drain(reply) => drop(reply.send(pump.drain(*id))),
             Message::Clear(reply) => drop(reply.send(pump.clear(*id))),
             Message::Watch(reply) => drop(reply.send(state.watched.clone())),
         }
@@ -157,7 +150,7 @@ impl Actor for LogStreamActor {
     }
 
     async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        let closed = state.registration.pump.remove(state.registration.id)?;
+        let closed = state.registration.lane.remove()?;
         state.registration.closed = true;
         if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             tracing::warn!(fifos = ?state.fifos, "the disk stalls: last output is stored later");
@@ -173,12 +166,16 @@ impl Actor for LogStreamActor {
     }
 }
 
-/// Opens the log; a predecessor that failed may have to let go of it first.
-async fn open_store(dir: &Path, limits: Limits) -> Result<Store, LogError> {
+/// Opens FIFOs and log, in one go; a predecessor that failed may have to let go of the log first.
+async fn open(fifos: &[PathBuf; 2], dir: &Path, limits: Limits) -> Result<(Sources, Store), LogError> {
     let patience_ends = tokio::time::Instant::now() + SUCCESSION_TIMEOUT;
     loop {
-        let dir = dir.to_path_buf();
-        match blocking(move || Store::open(&dir, limits)).await? {
+        let (fifos, dir) = (fifos.clone(), dir.to_path_buf());
+        let opened = blocking(move || {
+            let sources = Sources { out: open_fifo(&fifos[0])?, err: open_fifo(&fifos[1])? };
+            Ok((sources, Store::open(&dir, limits)?))
+        });
+        match opened.await? {
             Err(LogError::Locked(_)) if tokio::time::Instant::now() < patience_ends => {
                 tokio::time::sleep(SUCCESSION_POLL).await;
             }
@@ -204,17 +201,30 @@ impl Drop for Registration {
     fn drop(&mut self) {
         if !self.closed {
             // An error means that the pump has ended and closed everything.
-            drop(self.pump.remove(self.id));
+            drop(self.lane.remove());
         }
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// A new place in `pump`. `run`: a number for the run, kept in each record; 0: none.
+    pub fn new(pump: PumpHandle, run: u32) -> Self {
+        Self { id: pump.new_id(), pump, run }
+    }
+
+    fn remove(&self) -> Result<oneshot::Receiver<()>, LogError> {
+        self.pump.remove(self.id)
     }
 }
 
 // === impl LogStream ===
 
 impl LogStream {
-    /// A handle to this actor.
-    pub fn new(actor: ActorRef<Message>) -> Self {
-        Self { actor }
+    /// A handle to this actor, which was started with this lane.
+    pub fn new(actor: ActorRef<Message>, lane: Lane) -> Self {
+        Self { actor, lane }
     }
 
     /// The actor itself, to be stopped or linked.
@@ -225,19 +235,13 @@ impl LogStream {
     /// What comes from now on is written by this incarnation. Told at once; to be awaited before the spawn, or the first lines may
     /// still be taken for the last life's.
     pub fn incarnation(&self, incarnation: u32) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
-        let answer = self.tell(|reply| Message::Incarnation(incarnation, reply));
-        async move {
-            let promise = answer?.await.map_err(|_| LogError::StreamEnded)??;
-            promise.await.map_err(|_| LogError::PumpEnded)
-        }
+        let promise = self.lane.pump.life(self.lane.id, Life { run: self.lane.run, incarnation });
+        async move { promise?.await.map_err(|_| LogError::PumpEnded) }
     }
 
     /// After an exit: waits until what was written is stored, at most `timeout`.
     pub async fn drain(&self, timeout: Duration) -> Result<Drained, DrainError> {
-        let drained = async {
-            let promise = self.ask(Message::Drain).await??;
-            promise.await.map_err(|_| LogError::PumpEnded)
-        };
+        let drained = async { self.lane.pump.drain(self.lane.id)?.await.map_err(|_| LogError::PumpEnded) };
         match tokio::time::timeout(timeout, drained).await {
             Ok(drained) => Ok(drained?),
             Err(_) => Err(DrainError::Timeout(timeout)),
@@ -285,15 +289,8 @@ impl LogStream {
     }
 
     async fn ask<T: Send + 'static>(&self, message: impl FnOnce(RpcReplyPort<T>) -> Message) -> Result<T, LogError> {
-        self.tell(message)?.await.map_err(|_| LogError::StreamEnded)
-    }
-
-    fn tell<T: Send + 'static>(
-        &self,
-        message: impl FnOnce(RpcReplyPort<T>) -> Message,
-    ) -> Result<oneshot::Receiver<T>, LogError> {
         let (sender, receiver) = ractor::concurrency::oneshot();
         self.actor.send_message(message(sender.into())).map_err(|_| LogError::StreamEnded)?;
-        Ok(receiver)
+        receiver.await.map_err(|_| LogError::StreamEnded)
     }
 }

@@ -53,8 +53,7 @@ struct Checked {
 
 /// Looks at all segments, repairs the last one, and removes what a compression or a deletion left half-done.
 pub(super) fn recover(dir: &Path) -> io::Result<Found> {
-    remove_temporaries(dir)?;
-    let indexed = layout::numbers(dir, &["idx"])?;
+    let is_empty = remove_temporaries(dir)?;
     let mut found = Found {
         last: None,
         closed: Shelf::default(),
@@ -63,6 +62,11 @@ pub(super) fn recover(dir: &Path) -> io::Result<Found> {
         base_bytes: 0,
         life: Life::default(),
     };
+    // A unit that has written nothing yet: most logs of a first start.
+    if is_empty {
+        return Ok(found);
+    }
+    let indexed = layout::numbers(dir, &["idx"])?;
     for number in layout::numbers(dir, &["idx", "out", "err", "out.gz", "err.gz"])? {
         found.next_number = number.saturating_add(1);
         if indexed.first().is_some_and(|&first| number < first) {
@@ -88,17 +92,20 @@ pub(super) fn recover(dir: &Path) -> io::Result<Found> {
     Ok(found)
 }
 
-/// A file in the making belongs to a writer that is gone, or that will see that it is.
-fn remove_temporaries(dir: &Path) -> io::Result<()> {
+/// A file in the making belongs to a writer that is gone, or that will see that it is. Tells whether nothing else is there.
+fn remove_temporaries(dir: &Path) -> io::Result<bool> {
+    let mut is_empty = true;
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let parts = name.to_str().and_then(|name| name.split_once('.'));
         let ours = |(stem, rest): (&str, &str)| stem.parse::<u32>().is_ok() && rest.ends_with(layout::TEMPORARY);
         if parts.is_some_and(ours) {
             fs::remove_file(dir.join(name))?;
+        } else {
+            is_empty = false;
         }
     }
-    Ok(())
+    Ok(is_empty)
 }
 
 /// Where a stream is there twice, its compression was killed at the end: the plain file goes if the other one has all of it, which then

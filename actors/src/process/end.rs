@@ -16,6 +16,7 @@ use ractor::RpcReplyPort;
 
 use super::cgroup;
 use super::identity::{Identity, Stat, boot_id};
+use super::procfs;
 use super::sys::child;
 
 /// The variable that carries the envelope.
@@ -128,8 +129,11 @@ struct Strangers {
 
 impl Strangers {
     fn of(snapshot: &Snapshot, spare: &BTreeSet<u32>) -> Self {
-        let others = snapshot.processes.values().filter(|stat| !spare.contains(&stat.pid));
-        let told = others.filter(|stat| !(spare.contains(&stat.parent) && is_unborn(stat.pid, stat.parent)));
+        let others = snapshot.processes.values().filter(|stat| !stat.is_kernel && !spare.contains(&stat.pid));
+        let ours: BTreeMap<u32, Option<Vec<u8>>> = spare.iter().map(|pid| (*pid, words_of(*pid))).collect();
+        let is_unborn =
+            |stat: &Stat| ours.get(&stat.parent).is_some_and(|parents| is_unborn(stat.pid, parents.as_deref()));
+        let told = others.filter(|stat| !is_unborn(stat));
         Self { by_pid: told.map(|stat| (stat.pid, (fifos_of(stat.pid), envelope_of(stat.pid)))).collect() }
     }
 }
@@ -240,14 +244,18 @@ fn fifos_of(pid: u32) -> Vec<PathBuf> {
 /// Whether a child has not become its program yet: until then it has its parent's memory, and copies of all its files.
 ///
 /// Heart holds the FIFOs of every unit, so for that moment its newest child would seem to belong to all of them.
-fn is_unborn(pid: u32, parent: u32) -> bool {
-    let words = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).ok();
-    words(pid).is_some_and(|own| words(parent).is_some_and(|parents| own == parents))
+fn is_unborn(pid: u32, parents: Option<&[u8]>) -> bool {
+    words_of(pid).is_some_and(|own| parents.is_some_and(|parents| own == parents))
+}
+
+/// The words of a process's command line.
+fn words_of(pid: u32) -> Option<Vec<u8>> {
+    procfs::read(&format!("/proc/{pid}/cmdline")).ok()
 }
 
 /// What stands behind the envelope's name in a process's environment, as it was when it was executed.
 pub fn envelope_of(pid: u32) -> Option<Vec<u8>> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = procfs::read(&format!("/proc/{pid}/environ")).ok()?;
     let entry = environ.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(ENVELOPE_VARIABLE))?;
     Some(entry.to_vec())
 }
@@ -260,6 +268,7 @@ mod tests {
         Stat {
             pid,
             state: 'S',
+            is_kernel: false,
             parent,
             group: session,
             session,
@@ -303,9 +312,10 @@ mod tests {
     #[test]
     fn a_child_that_is_not_its_program_yet_is_told_by_its_parents_words() {
         let own = std::process::id();
-        assert!(is_unborn(own, own), "the same memory");
-        assert!(!is_unborn(own, 1), "another program");
-        assert!(!is_unborn(u32::MAX, own), "nothing there");
+        let words = words_of(own);
+        assert!(is_unborn(own, words.as_deref()), "the same memory");
+        assert!(!is_unborn(own, words_of(1).as_deref()), "another program");
+        assert!(!is_unborn(u32::MAX, words.as_deref()), "nothing there");
     }
 
     #[test]

@@ -5,7 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
+use super::procfs;
 use super::sys::child;
+
+/// Room for a process's line: a name of 64 bytes and 51 numbers of at most 20 digits.
+const STAT_MAX_BYTES: usize = 2048;
+/// Set in the flags of a thread of the kernel (`PF_KTHREAD` of linux/sched.h, part of what proc_pid_stat(5) calls flags).
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// A process, told apart from every other one this machine ever ran.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +31,8 @@ pub struct Stat {
     pub pid: u32,
     /// `R`, `S`, `D`, `T`, `Z`, `X` …
     pub state: char,
+    /// Whether it is a thread of the kernel, which has no files, no environment, and nothing to do with us.
+    pub is_kernel: bool,
     /// Its parent.
     pub parent: u32,
     /// Its process group.
@@ -75,7 +83,8 @@ impl Identity {
 impl Stat {
     /// Reads a process's line.
     pub fn read(pid: u32) -> Option<Self> {
-        Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+        let mut line = [0; STAT_MAX_BYTES];
+        Self::parse(pid, procfs::read_line(&format!("/proc/{pid}/stat"), &mut line).ok()?)
     }
 
     /// Neither a zombie nor dead.
@@ -86,12 +95,14 @@ impl Stat {
     /// The command name may hold spaces, brackets and newlines, so fields are counted from the last bracket.
     pub(super) fn parse(pid: u32, line: &[u8]) -> Option<Self> {
         let rest = &line[memchr::memrchr(b')', line)? + 1..];
-        let fields: Vec<&str> = std::str::from_utf8(rest).ok()?.split_ascii_whitespace().collect();
+        let mut fields: Vec<&str> = Vec::with_capacity(64);
+        fields.extend(std::str::from_utf8(rest).ok()?.split_ascii_whitespace());
         let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
         let id = |at: usize| u32::try_from(number(at)?).ok();
         Some(Self {
             pid,
             state: fields.first()?.chars().next()?,
+            is_kernel: number(9)? & KERNEL_THREAD != 0,
             parent: id(4)?,
             group: id(5)?,
             session: id(6)?,
@@ -121,6 +132,7 @@ mod tests {
         assert_eq!((stat.state, stat.parent, stat.group, stat.session), ('Z', 3, 4, 5));
         assert_eq!((stat.cpu_ticks, stat.start_time, stat.resident_pages), (30, 12345, 6));
         assert!(!stat.is_alive());
+        assert!(!stat.is_kernel);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod heart;
 pub mod identity;
 pub mod life;
 pub mod listener;
+mod procfs;
 pub mod reserve;
 pub mod spawn;
 pub mod stop;

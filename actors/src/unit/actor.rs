@@ -319,8 +319,8 @@ async fn begin<K: Kind>(
     manners: &mut Manners,
 ) -> Result<(Running, Edges, Spawned), StartError> {
     let failed = |message: String| StartError { message, hint: None, retry: true };
-    let told = args.log.incarnation(args.tag.incarnation).await;
-    told.map_err(|error| failed(format!("open its log: {error}")))?;
+    // Steps write into the log too.
+    args.told.clone().await.map_err(|error| failed(format!("open its log: {error}")))?;
     let prepared = tokio::select! {
         biased;
         prepared = kind.prepare(args.clone()) => prepared?,
@@ -367,7 +367,7 @@ async fn undo(args: &UnitArgs, spawned: Spawned, edges: Edges) {
 
 /// Finds a process that runs already. Once it is found nothing can fail: without its preparation it only goes unasked.
 async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> Option<(Running, Edges, Spawned)> {
-    if let Err(error) = args.log.incarnation(args.tag.incarnation).await {
+    if let Err(error) = args.told.clone().await {
         tracing::error!(unit = %args.tag.unit, %error, "its log cannot be told which life writes");
     }
     let spawned = args.processes.attach(args.tag.clone()).await.ok().flatten()?;

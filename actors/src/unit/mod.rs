@@ -15,6 +15,7 @@ mod prepared;
 use std::sync::Arc;
 
 use envctl_supervisors::reason::{ExitReason, StartError};
+use futures::future::{BoxFuture, Shared};
 use std::path::PathBuf;
 
 use crate::log_stream::LogStream;
@@ -36,6 +37,8 @@ pub struct UnitArgs {
     pub processes: Processes,
     /// The unit's log stream.
     pub log: LogStream,
+    /// The log knows that this life writes: said when the life was decided on, waited for before anything of it can write.
+    pub told: Told,
     /// FIFO for standard output.
     pub out: PathBuf,
     /// FIFO for standard error.
@@ -47,6 +50,9 @@ pub struct UnitArgs {
     /// Where reports go; called from the actor, so it must not block.
     pub report: Reporter,
 }
+
+/// A promise that several may wait for; its error in words.
+pub type Told = Shared<BoxFuture<'static, Result<(), String>>>;
 
 /// Where reports go.
 pub type Reporter = Arc<dyn Fn(UnitReport) + Send + Sync>;

@@ -14,6 +14,7 @@ use ractor::concurrency::JoinHandle;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use super::follow::Follower;
@@ -26,6 +27,11 @@ use crate::pulse::Pulse;
 
 /// Derived files of a project are written at least this far apart.
 pub const DERIVE_INTERVAL: Duration = Duration::from_millis(100);
+/// Pause after a derivation, in times of what it took: a project of a thousand units that is just starting would else have half
+/// a core write files that the next change makes old.
+const DERIVE_PAUSE_FACTOR: u32 = 15;
+/// The longest pause: whoever reads the files of a large project sees them at most so old.
+const DERIVE_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Time between attempts to write events that the disk did not take.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -61,9 +67,9 @@ pub enum JournalMessage {
     /// It is time to write derived files, or to try events again.
     #[doc(hidden)]
     Tick(ProjectKey),
-    /// A blocking thread has written derived files.
+    /// A blocking thread has written derived files, and that took so long.
     #[doc(hidden)]
-    Derived(ProjectKey),
+    Derived(ProjectKey, Duration),
 }
 
 /// A place in the broadcast and the file to read before it.
@@ -233,7 +239,7 @@ impl Actor for JournalActor {
             JournalMessage::Subscribe(key, reply) => answer(reply, state.subscribe(&key)),
             JournalMessage::Sync(key, reply) => state.sync(&key, reply),
             JournalMessage::Tick(key) => state.tick(&myself, &key),
-            JournalMessage::Derived(key) => state.derived(&myself, &key),
+            JournalMessage::Derived(key, took) => state.derived(&myself, &key, took),
         }
         Ok(())
     }
@@ -341,23 +347,29 @@ impl JournalState {
         }
     }
 
-    fn derived(&mut self, myself: &ActorRef<JournalMessage>, key: &ProjectKey) {
+    fn derived(&mut self, myself: &ActorRef<JournalMessage>, key: &ProjectKey, took: Duration) {
         let Some(project) = self.projects.get_mut(key) else { return };
         if project.derivation_ended() && project.arm() {
-            myself.send_after(DERIVE_INTERVAL, tick(key));
+            myself.send_after(pause_after(took), tick(key));
         }
     }
 
     fn write(&self, myself: &ActorRef<JournalMessage>, key: &ProjectKey, derivation: Derivation) {
         let (myself, key) = (myself.clone(), key.clone());
         self.tasks.spawn_blocking(move || {
+            let begun = Instant::now();
             if let Err(error) = derivation.write(super::Durability::Unsynced) {
                 tracing::warn!(project = %key, %error, "derived files cannot be written");
             }
             drop(derivation);
-            let _ = myself.send_message(JournalMessage::Derived(key));
+            let _ = myself.send_message(JournalMessage::Derived(key, begun.elapsed()));
         });
     }
+}
+
+/// How long the next derivation waits after one that took so long.
+pub(super) fn pause_after(took: Duration) -> Duration {
+    (took * DERIVE_PAUSE_FACTOR).clamp(DERIVE_INTERVAL, DERIVE_PAUSE_MAX)
 }
 
 fn tick(key: &ProjectKey) -> impl FnOnce() -> JournalMessage + Send + 'static {

@@ -209,7 +209,7 @@ impl Derivation {
         let sources =
             Sources { project: &self.project, facts: &self.facts, errors: &self.errors, seq: self.seq, now: &now };
         for (path, content) in views::all(&sources, &self.places) {
-            atomic_write(&path, &views::to_bytes(&content), durability)?;
+            atomic_write(&path, &views::to_bytes(content), durability)?;
         }
         self.scopes.put(&self.places, views::runtime_map(&sources), &now)?;
         *written = self.generation;
@@ -230,7 +230,7 @@ impl Scopes {
         let value = |(folder, text): (&String, &Vec<u8>)| Ok((folder.clone(), serde_json::from_slice(text)?));
         let mut maps: BTreeMap<String, Value> = others.map(value).collect::<serde_json::Result<_>>()?;
         maps.insert(places.folder().to_owned(), map);
-        let bytes = views::to_bytes(&views::scope_map(&maps, now));
+        let bytes = views::to_bytes(views::scope_map(&maps, now));
         atomic_write(&places.scope_runtime_map(), &bytes, Durability::Unsynced)
     }
 }

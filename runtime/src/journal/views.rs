@@ -250,21 +250,11 @@ pub fn all(from: &Sources<'_>, places: &ProjectPlaces) -> Vec<(PathBuf, Value)> 
 }
 
 /// The bytes of a derived file: keys sorted whatever the JSON library was built with, so that two of them can be compared.
-pub fn to_bytes(value: &Value) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec_pretty(&sorted(value)).expect("invariant: JSON values can be written");
+pub fn to_bytes(mut value: Value) -> Vec<u8> {
+    value.sort_all_objects();
+    let mut bytes = serde_json::to_vec_pretty(&value).expect("invariant: JSON values can be written");
     bytes.push(b'\n');
     bytes
-}
-
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let ordered: BTreeMap<&String, &Value> = map.iter().collect();
-            Value::Object(ordered.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect())
-        }
-        Value::Array(list) => Value::Array(list.iter().map(sorted).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
 }
 
 fn of_kinds(

@@ -16,7 +16,8 @@ pub const PORT_NAME: &str = "port";
 /// The leased ports of a project: unit → name → port.
 pub type Ports = BTreeMap<Name, IndexMap<Name, u16>>;
 
-/// Makes the attributes of all units. What a requirement is made of and is not known yet has none.
+/// Makes the attributes of all units that have any: every start looks through all of them. What a requirement is made of and is
+/// not known yet has none.
 pub fn attributes(sources: Sources<'_>, ports: &Ports) -> Attributes {
     let of_unit = |(name, unit): (&Name, &UnitSpec)| {
         let found = match &unit.kind {
@@ -28,7 +29,7 @@ pub fn attributes(sources: Sources<'_>, ports: &Ports) -> Attributes {
         };
         (name.clone(), found)
     };
-    sources.project.units.iter().map(of_unit).collect()
+    sources.project.units.iter().map(of_unit).filter(|(_, found)| !found.is_empty()).collect()
 }
 
 /// A unit's ports as clients see them.

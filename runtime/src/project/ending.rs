@@ -103,7 +103,7 @@ impl Project {
         self.append(EventKind::RunStopped.event("", format!("{} {how}", self.spec.name)).detail("took_ms", took));
         self.ports.release();
         self.data_leases.clear();
-        let _ = std::fs::remove_file(self.memory_path());
+        self.forget_memory();
         self.run = None;
         self.is_stale = true;
         self.publish();

@@ -15,6 +15,7 @@ use serde_bytes::ByteBuf;
 
 use super::attributes::Ports;
 use super::environment::Capture;
+use super::memory_file;
 use crate::journal::{Durability, atomic_write};
 
 /// Version of the file.
@@ -164,10 +165,25 @@ impl Memory {
         runtime_dir.join("projects").join(project).with_extension(EXTENSION)
     }
 
-    /// Writes it. Without fsync: process facts die with the boot.
-    pub fn store(&self, path: &Path) -> io::Result<()> {
+    /// Writes it, and says how long it is. Without fsync: process facts die with the boot.
+    pub(super) fn store(&self, path: &Path) -> io::Result<u64> {
         let bytes = rmp_serde::to_vec_named(self).map_err(io::Error::other)?;
-        atomic_write(path, &bytes, Durability::Unsynced)
+        atomic_write(path, &bytes, Durability::Unsynced)?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// Whether it is of this configuration.
+    pub(super) fn is_of_files(&self, files: &Files) -> bool {
+        (&self.file, &self.user_config) == (&files.file, &files.user_config)
+    }
+
+    /// Whether it is of this environment.
+    pub(super) fn is_of_capture(&self, capture: &Capture) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let is = |((name, value), (known, kept)): ((&std::ffi::OsString, &std::ffi::OsString), &(ByteBuf, ByteBuf))| {
+            name.as_bytes() == known.as_slice() && value.as_bytes() == kept.as_slice()
+        };
+        capture.len() == self.environment.len() && capture.iter().zip(&self.environment).all(is)
     }
 
     /// Everything remembered in a runtime directory, and whether all of it could be read. What could not is set aside.
@@ -212,7 +228,7 @@ impl Memory {
     }
 
     fn load(path: &Path) -> io::Result<Self> {
-        let memory: Self = rmp_serde::from_slice(&fs::read(path)?).map_err(io::Error::other)?;
+        let memory = memory_file::read(&fs::read(path)?).map_err(io::Error::other)?;
         if memory.version > VERSION {
             return Err(io::Error::other(format!("version {} is newer than this build's {VERSION}", memory.version)));
         }

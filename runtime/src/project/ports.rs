@@ -97,6 +97,14 @@ impl HeldPorts {
         ports
     }
 
+    /// Whether these are the ports, by plain names.
+    pub fn are(&self, plain: &BTreeMap<String, BTreeMap<String, u16>>) -> bool {
+        let is = |((unit, name), held): (&(Name, Name), &Held)| {
+            plain.get(unit.as_str()).and_then(|ports| ports.get(name.as_str())) == Some(&held.lease.port())
+        };
+        plain.values().map(BTreeMap::len).sum::<usize>() == self.leases.len() && self.leases.iter().all(is)
+    }
+
     /// The numbers of one unit.
     pub fn of_unit(&self, unit: &Name) -> IndexMap<Name, u16> {
         let of_unit = self.leases.iter().filter(|((holder, _), _)| holder == unit);

@@ -1,12 +1,12 @@
-//! What others are told of a project: its view, its journal, its memory, and whoever waits for units to be down.
+//! What others are told of a project: its view, its journal, and whoever waits for units to be down.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::time::Duration;
 
 use envctl_supervisors::engine::{self, ChildView, Report, What};
+use tokio::time::Instant;
 
 use super::attributes::port_views;
-use super::memory::{Memory, Of, ProcessMemory, UnitMemory};
 use super::reports::{self, Facts};
 use super::state::Project;
 use super::supervisor::ProjectMessage;
@@ -16,6 +16,25 @@ use crate::control::view::{Desired, ProjectState, ProjectView, UnitState};
 use crate::control::wire::DownReply;
 use crate::journal::events::{EventBuilder, EventKind};
 use crate::journal::now;
+
+/// A project of so many units tells every change at once.
+const TELL_AT_ONCE_UNITS: usize = 200;
+/// Pause after a view of a larger one, for each of its units: what a thousand of them tell while they start would else cost more
+/// than the start.
+const TELL_PAUSE_EACH: Duration = Duration::from_micros(15);
+/// The longest pause: people and scripts see the state at most so old.
+const TELL_PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// When others are told next.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    /// A message that asks for it is under way.
+    asked: bool,
+    /// A timer for it is under way.
+    armed: bool,
+    /// Not before this.
+    due: Option<Instant>,
+}
 
 // === impl Project ===
 
@@ -39,16 +58,48 @@ impl Project {
     /// Has the state told after what has come in by now: a burst of reports is told once, and costs once what a project of
     /// a thousand units costs to look at.
     pub fn publish_soon(&mut self) {
-        if !std::mem::replace(&mut self.is_stale, true) {
+        self.is_stale = true;
+        if !std::mem::replace(&mut self.telling.asked, true) {
             // A project that cannot be reached is ending: nobody is told any more.
             let _ = self.myself.cast(ProjectMessage::Publish);
         }
     }
 
-    /// Tells everybody the state, if it may have changed. Heart forgets how processes ended only when that is remembered.
+    /// Tells everybody the state, if it may have changed.
     pub fn publish(&mut self) {
+        self.record();
         if std::mem::take(&mut self.is_stale) {
             self.tell_state();
+            self.telling.due = pause_after_view_of(self.units.len()).map(|pause| Instant::now() + pause);
+        }
+    }
+
+    /// Remembers at once what has changed, and tells it when that is due: what the next daemon must know waits for nothing.
+    pub(super) fn publish_in_turn(&mut self) {
+        self.telling.asked = false;
+        let Some(due) = self.telling.due.filter(|due| self.is_stale && *due > Instant::now()) else {
+            return self.publish();
+        };
+        self.record();
+        if !std::mem::replace(&mut self.telling.armed, true) {
+            let myself = self.myself.clone();
+            self.tasks.spawn(async move {
+                tokio::time::sleep_until(due).await;
+                let _ = myself.cast(ProjectMessage::Tell);
+            });
+        }
+    }
+
+    /// The time has come that [`Self::publish_in_turn`] waited for.
+    pub(super) fn tell_now(&mut self) {
+        self.telling.armed = false;
+        self.publish();
+    }
+
+    /// Remembers what has changed. Heart forgets how processes ended only when that is remembered.
+    fn record(&mut self) {
+        if self.is_stale {
+            self.remember();
         }
         for key in std::mem::take(&mut self.recorded) {
             self.session.processes.release(key);
@@ -56,8 +107,8 @@ impl Project {
     }
 
     fn tell_state(&mut self) {
-        for child in self.engine.children() {
-            let Some(unit) = self.units.get_mut(&child.id) else { continue };
+        for child in self.engine.glances() {
+            let Some(unit) = self.units.get_mut(child.id) else { continue };
             if unit.since_engine != Some(child.since) {
                 (unit.since, unit.since_engine) = (now(), Some(child.since));
             }
@@ -70,7 +121,6 @@ impl Project {
         self.note_state(before, &view);
         self.view.send_replace(view);
         self.session.journal.snapshot(&self.key, self.view.subscribe());
-        self.remember();
         while self.tasks.try_join_next().is_some() {}
     }
 
@@ -133,43 +183,6 @@ impl Project {
         }
     }
 
-    pub(super) fn memory_path(&self) -> PathBuf {
-        Memory::path(self.session.places.runtime_dir(), &self.places.short())
-    }
-
-    /// Keeps what the next daemon must know.
-    pub(super) fn remember(&self) {
-        let Some(run) = self.run.as_ref().filter(|run| !run.closing) else { return };
-        let of = Of { key: self.places.key(), root: &self.spec.root, files: &self.files };
-        let mut memory = Memory::new(of, run.id.clone(), run.number, &self.capture);
-        memory.set_ports(&self.ports.numbers());
-        memory.failure.clone_from(&self.failure);
-        memory.end_with_daemon = self.spec.end_with_daemon || self.ended_with_daemon;
-        memory.units = self
-            .engine
-            .children()
-            .map(|child| UnitMemory {
-                name: child.id.to_string(),
-                fingerprint: self.units.get(&child.id).and_then(|unit| unit.fingerprint.clone()),
-                wanted: child.desired == engine::Desired::Up,
-                incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
-                restarts: child.restarts,
-                ready: child.state == engine::ChildState::Ready,
-                done: child.state == engine::ChildState::Done,
-                failed: child.state == engine::ChildState::Failed,
-                process: self.process_memory(&child),
-            })
-            .collect();
-        if let Err(error) = memory.store(&self.memory_path()) {
-            tracing::error!(%error, "the run cannot be remembered for the next daemon");
-        }
-    }
-
-    fn process_memory(&self, child: &ChildView) -> Option<ProcessMemory> {
-        let identity = self.units.get(&child.id)?.identity.as_ref().filter(|_| child.state.is_alive())?;
-        Some(ProcessMemory { pid: identity.pid, start_time: identity.start_time })
-    }
-
     /// Whether a unit was given up and is started again all the same, because its group is: the group's events tell that.
     fn is_restarted_with_its_group(&self, report: &Report) -> bool {
         let state = self.engine.child(report.id.as_str()).map(|child| child.state);
@@ -205,5 +218,23 @@ impl Project {
                 log.actor().stop(None);
             }
         }
+    }
+}
+
+/// How long a view waits after one of so many units; `None`: not at all.
+fn pause_after_view_of(units: usize) -> Option<Duration> {
+    let pause = TELL_PAUSE_EACH.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
+    (units > TELL_AT_ONCE_UNITS).then_some(pause.min(TELL_PAUSE_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usual_project_tells_each_change_at_once_and_a_large_one_within_a_fifth_of_a_second() {
+        assert_eq!(pause_after_view_of(200), None);
+        assert_eq!(pause_after_view_of(1_000), Some(Duration::from_millis(15)));
+        assert_eq!(pause_after_view_of(1_000_000), Some(TELL_PAUSE_MAX));
     }
 }

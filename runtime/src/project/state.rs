@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use envctl_actors::log_stream::{Arguments, LogStream, LogStreamActor, PumpHandle};
+use envctl_actors::log_stream::{Arguments, Lane, LogStream, LogStreamActor, PumpHandle};
 use envctl_actors::process::Processes;
 use envctl_actors::process::identity::Identity;
 use envctl_actors::process::life::sweep;
@@ -16,6 +16,7 @@ use envctl_supervisors::Name;
 use envctl_supervisors::engine::{Effect, Engine, Event, Options, TimerKey};
 use envctl_supervisors::reason::{ExitReason, StartError};
 use envctl_supervisors::spec::Incarnation;
+use futures::stream::{self, StreamExt};
 use indexmap::IndexMap;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 use tokio::sync::watch;
@@ -26,7 +27,9 @@ use super::budgets::Windows;
 use super::environment::Capture;
 use super::fingerprint::fingerprint;
 use super::memory::{Failure, Files};
+use super::memory_file::MemoryFile;
 use super::ports::HeldPorts;
+use super::publish::Telling;
 use super::requirements::Secrets;
 use super::supervisor::ProjectMessage;
 use super::units::Unit;
@@ -113,6 +116,10 @@ pub struct Project {
     pub(super) later: VecDeque<ProjectMessage>,
     /// Whether something may have changed that nobody has been told.
     pub(super) is_stale: bool,
+    /// When they are told next.
+    pub(super) telling: Telling,
+    /// What the next daemon would find.
+    pub(super) memory_file: Option<MemoryFile>,
     /// Ended processes that heart need not keep once this state is remembered.
     pub(super) recorded: Vec<u64>,
     pub(super) tasks: JoinSet<()>,
@@ -189,6 +196,8 @@ impl Project {
             windows: Windows::default(),
             later: VecDeque::new(),
             is_stale: false,
+            telling: Telling::default(),
+            memory_file: None,
             recorded: Vec::new(),
             tasks: JoinSet::new(),
         };
@@ -316,15 +325,18 @@ impl Project {
     /// has still to stop.
     pub fn set_units(&mut self) {
         let fifos = self.session.places.fifos(&self.places);
-        let mut units = IndexMap::new();
+        // Taken out one by one without closing the gaps: in a project of a thousand units that would move each a thousand times.
+        let mut before: IndexMap<_, _> =
+            std::mem::take(&mut self.units).into_iter().map(|(name, unit)| (name, Some(unit))).collect();
+        let mut units = IndexMap::with_capacity(self.spec.units.len());
         for name in self.spec.units.keys() {
             let fresh = || {
                 let path = |extension| fifos.join(name.as_str()).with_extension(extension);
                 Unit::new(path("out"), path("err"), now())
             };
-            units.insert(name.clone(), self.units.shift_remove(name).unwrap_or_else(fresh));
+            units.insert(name.clone(), before.get_mut(name).and_then(Option::take).unwrap_or_else(fresh));
         }
-        for (name, unit) in std::mem::take(&mut self.units) {
+        for (name, unit) in before.into_iter().filter_map(|(name, unit)| Some((name, unit?))) {
             match &unit.log {
                 _ if unit.actor.is_some() => drop(units.insert(name, unit)),
                 Some(log) => log.actor().stop(None),
@@ -345,19 +357,22 @@ impl Project {
         let (pump, places) = (self.session.pump.clone(), self.places.clone());
         let supervisor = self.myself.get_cell();
         let open = |(name, unit): (&Name, &Unit)| {
+            let lane = Lane::new(pump.clone(), number);
             let arguments = Arguments {
                 fifo_out: unit.out.clone(),
                 fifo_err: unit.err.clone(),
                 dir: places.logs(name),
                 limits: self.log_limits(name),
-                run: number,
-                pump: pump.clone(),
+                lane: lane.clone(),
             };
             let (name, supervisor) = (name.clone(), supervisor.clone());
-            async move { (name, LogStreamActor::spawn_linked(None, LogStreamActor, arguments, supervisor).await) }
+            async move {
+                let opened = LogStreamActor::spawn_linked(None, LogStreamActor, arguments, supervisor).await;
+                (name, opened.map(|(actor, _)| LogStream::new(actor, lane)))
+            }
         };
-        let opened =
-            futures::future::join_all(self.units.iter().filter(|(_, unit)| unit.log.is_none()).map(open)).await;
+        let closed: Vec<_> = self.units.iter().filter(|(_, unit)| unit.log.is_none()).map(open).collect();
+        let opened: Vec<_> = stream::iter(closed).buffered(LOGS_OPENED_AT_ONCE).collect().await;
         let mut refused = None;
         // All that could be opened are kept before the first refusal is told: one that is forgotten holds its log for ever.
         for (name, opened) in opened {
@@ -367,7 +382,7 @@ impl Project {
                 hint: Some("`envctl show-state` prints the paths; `df` and their permissions tell the rest".to_owned()),
             });
             match opened {
-                Ok((actor, _)) => self.keep_log(&name, LogStream::new(actor)),
+                Ok(log) => self.keep_log(&name, log),
                 Err(refusal) => refused = Some(refusal),
             }
         }
@@ -495,6 +510,8 @@ impl Project {
     }
 }
 
+/// Logs that are opened at the same time, each by a thread of its own: more would only wake each other.
+const LOGS_OPENED_AT_ONCE: usize = 8;
 /// Actors of one life that fail more often than this take the life with them.
 const ACTOR_FAILURES_MAX: u32 = 3;
 

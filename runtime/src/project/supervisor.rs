@@ -14,6 +14,7 @@ use envctl_supervisors::Name;
 use envctl_supervisors::engine::TimerKey;
 use envctl_supervisors::reason::StartError;
 use envctl_supervisors::spec::Incarnation;
+use futures::{FutureExt, TryFutureExt};
 use indexmap::IndexMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::watch;
@@ -125,8 +126,10 @@ pub enum ProjectMessage {
     Overdue(u64),
     /// What escaped the units of an ended run.
     Swept(Vec<(Name, Vec<u32>)>),
-    /// Tell everybody what has changed.
+    /// Tell everybody what has changed, when that is due.
     Publish,
+    /// It is due.
+    Tell,
 }
 
 // === impl ProjectActor ===
@@ -197,7 +200,8 @@ impl Actor for ProjectActor {
             ProjectMessage::Timer(key) => project.timer(key).await,
             ProjectMessage::Overdue(number) => project.overdue(number).await,
             ProjectMessage::Swept(escaped) => project.swept(escaped).await,
-            ProjectMessage::Publish => project.publish(),
+            ProjectMessage::Publish => project.publish_in_turn(),
+            ProjectMessage::Tell => project.tell_now(),
         }
         Ok(())
     }
@@ -339,6 +343,8 @@ fn unit_args(
         hint: None,
         retry: false,
     })?;
+    // Said now and awaited by the life itself, so that the pump's thread works beside what is still to be done here.
+    let told = log.incarnation(incarnation.0).map_err(|error| error.to_string()).boxed().shared();
     let runner = Runner::new(processes.clone(), tag.clone(), fifos);
     let mut manners = project.manners(id, spec, begin, incarnation)?;
     manners.hooks = Some(project.hooks(id, incarnation, &runner));
@@ -348,6 +354,7 @@ fn unit_args(
         begin,
         processes,
         log,
+        told,
         out: unit.out.clone(),
         err: unit.err.clone(),
         manners,

@@ -51,7 +51,7 @@ impl Project {
             for held in self.session.processes.list().await.iter().filter(|held| held.tag.project == key) {
                 self.session.processes.discard(held.key);
             }
-            let _ = std::fs::remove_file(self.memory_path());
+            self.forget_memory();
             return self.abandon();
         }
         let names: Vec<String> = memory.units.iter().map(|unit| unit.name.clone()).collect();
@@ -71,7 +71,7 @@ impl Project {
         let mut event = EventKind::RunLost.event(&memory.run, text).detail("units", names).build();
         event.hint = Some("`envctl up` starts it again".to_owned());
         self.session.journal.append(&self.key, event);
-        let _ = std::fs::remove_file(self.memory_path());
+        self.forget_memory();
     }
 
     /// Has heart look after what an earlier heart started.

@@ -9,14 +9,16 @@ use super::state::Project;
 
 impl Project {
     /// Writes down again what the next daemon must know.
-    pub(super) fn remember_anew(&self) {
-        if self.run.is_none() {
+    pub(super) fn remember_anew(&mut self) {
+        if self.run.as_ref().is_none_or(|run| run.closing) {
             return;
         }
         if let Err(error) = self.make_runtime_dirs() {
             tracing::error!(%error, "the directories of a run cannot be made again");
         }
-        self.remember();
+        if let Err(error) = self.remember_all() {
+            tracing::error!(%error, "the run cannot be remembered for the next daemon");
+        }
     }
 
     /// Before a start: a unit whose FIFOs are gone gets new ones. The life before has ended, so its log is empty by now.

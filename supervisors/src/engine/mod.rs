@@ -132,7 +132,7 @@ pub use event::{Effect, Event, LifeEvent, Rest, Time, TimerKey, TimerKind};
 pub use order::SpecError;
 pub use report::{Cause, Ending, How, Limit, Report, What};
 pub use table::ChildKey;
-pub use view::{ChildState, ChildView, Desired, GroupView};
+pub use view::{ChildGlance, ChildState, ChildView, Desired, GroupView};
 
 use crate::spec::{ChildId, ChildSpec, Flags, GroupSpec, Incarnation};
 use advance::Work;
@@ -310,12 +310,13 @@ impl Engine {
 
     /// Lives that are still being started and not wanted any more: whoever starts them may stop at that.
     pub fn unwanted_starts(&self) -> impl Iterator<Item = (&ChildId, Incarnation)> {
-        let unwanted = |child: &Child| match &child.state {
-            State::Starting(life) => life.leaving.is_some().then_some(life.incarnation),
+        let starting = self.children.iter().filter_map(|(_, child)| match &child.state {
+            State::Starting(life) => Some((&child.spec.id, life)),
             _ => None,
-        };
-        let starting = if self.starting == 0 { None } else { Some(self.children.iter()) };
-        starting.into_iter().flatten().filter_map(move |(_, child)| Some((&child.spec.id, unwanted(child)?)))
+        });
+        // There are never more than are counted: the rest of the children need not be looked at.
+        let starting = starting.take(self.starting);
+        starting.filter(|(_, life)| life.leaving.is_some()).map(|(id, life)| (id, life.incarnation))
     }
 
     /// The key of a child.

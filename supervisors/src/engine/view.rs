@@ -75,6 +75,23 @@ pub struct ChildView {
     pub leaving: bool,
 }
 
+/// What of a child is looked at often and by many: nothing in it is copied, so a look at a thousand children costs little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChildGlance<'a> {
+    /// The child.
+    pub id: &'a ChildId,
+    /// What it is doing.
+    pub state: ChildState,
+    /// What is wanted of it.
+    pub desired: Desired,
+    /// Its present life, else its last one; `None` before the first.
+    pub incarnation: Option<Incarnation>,
+    /// Automatic restarts.
+    pub restarts: u32,
+    /// When it entered its state.
+    pub since: Time,
+}
+
 /// A group at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupView {
@@ -111,6 +128,18 @@ impl ChildState {
 // === impl Engine ===
 
 impl Engine {
+    /// A glance at every child, in the order of the specs.
+    pub fn glances(&self) -> impl Iterator<Item = ChildGlance<'_>> {
+        self.children.iter().map(|(_, child)| ChildGlance {
+            id: &child.spec.id,
+            state: child.view_state(),
+            desired: child.desired,
+            incarnation: child.incarnation(),
+            restarts: child.restarts,
+            since: child.since,
+        })
+    }
+
     pub(super) fn view(&self, at: Key) -> ChildView {
         let child = &self.children[at];
         let blockers = match child.state {

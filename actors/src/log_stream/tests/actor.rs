@@ -6,20 +6,20 @@ use ractor::{Actor, ActorStatus};
 use regex::bytes::Regex;
 
 use super::*;
-use crate::log_stream::{Arguments, LogStream, LogStreamActor};
+use crate::log_stream::{Arguments, Lane, LogStream, LogStreamActor};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) async fn spawn(dir: &Path, pump: &Pump) -> LogStream {
+    let lane = Lane::new(pump.handle(), 5);
     let arguments = Arguments {
         fifo_out: dir.join("api.out"),
         fifo_err: dir.join("api.err"),
         dir: dir.join("log"),
         limits: ROOMY,
-        run: 5,
-        pump: pump.handle(),
+        lane: lane.clone(),
     };
-    LogStream::new(LogStreamActor::spawn(None, LogStreamActor, arguments).await.unwrap().0)
+    LogStream::new(LogStreamActor::spawn(None, LogStreamActor, arguments).await.unwrap().0, lane)
 }
 
 pub(super) fn unit(dir: &Path) -> File {
@@ -98,8 +98,7 @@ async fn something_else_in_the_place_of_a_fifo_is_an_error_that_names_it() {
         fifo_err: dir.path().join("api.err"),
         dir: dir.path().join("log"),
         limits: ROOMY,
-        run: 1,
-        pump: pump.handle(),
+        lane: Lane::new(pump.handle(), 1),
     };
     let error = LogStreamActor::spawn(None, LogStreamActor, arguments).await.unwrap_err().to_string();
     assert!(error.contains("api.out"), "{error}");

@@ -1,5 +1,6 @@
 //! The processes in heart's care: started, watched by pidfd, kept as zombies until acknowledged.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
@@ -18,6 +19,7 @@ use super::wire::{Adoption, Ending, FromHeart, Held, Hold, Key, Order, Reach, St
 use super::{stranger, stub};
 use crate::process::cgroup::{self, Cgroup, Cgroups};
 use crate::process::identity::Stat;
+use crate::process::procfs;
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
 use crate::process::sys::terminal::WindowSize;
@@ -39,6 +41,10 @@ pub struct Children {
     cgroups: Cgroups,
     /// Heart's own limit, where it has raised it.
     open_files: Option<OpenFiles>,
+    /// The daemon: our child, and nobody's orphan.
+    daemon: Option<u32>,
+    /// The orphans that have come to us, as of this turn: looked for by the first that asks, however many end together.
+    orphans: OnceCell<Vec<u32>>,
 }
 
 /// One process.
@@ -80,7 +86,18 @@ pub struct Failure {
 impl Children {
     /// Holds nothing yet. `stub`: the program whose `exec-stub` subcommand serves orders that need one.
     pub fn new(stub: Option<PathBuf>) -> Self {
-        Self { stub, held: BTreeMap::new(), cgroups: Cgroups::default(), open_files: None }
+        let (held, cgroups, orphans) = (BTreeMap::new(), Cgroups::default(), OnceCell::new());
+        Self { stub, held, cgroups, open_files: None, daemon: None, orphans }
+    }
+
+    /// The daemon is this process now.
+    pub fn set_daemon(&mut self, pid: u32) {
+        self.daemon = Some(pid);
+    }
+
+    /// A new turn: others may have come to us.
+    pub fn begin_turn(&mut self) {
+        self.orphans = OnceCell::new();
     }
 
     /// Raises our own limit of open files; units still get the one there was. Only for a process of one thread.
@@ -238,9 +255,14 @@ impl Children {
     fn kill_orphans(&self, leader: &Child) {
         let Some(envelope) = &leader.envelope else { return };
         // The orphans of an adopted one have not come to us.
-        let held = self.pids();
-        let orphans = if leader.adopted.is_some() { stranger::pids() } else { own_children() };
-        for pid in orphans.into_iter().filter(|pid| !held.contains(pid)) {
+        let strangers;
+        let orphans = if leader.adopted.is_some() {
+            strangers = self.not_held(stranger::pids());
+            &strangers
+        } else {
+            self.orphans.get_or_init(|| self.not_held(own_children()))
+        };
+        for &pid in orphans {
             let Ok(pidfd) = child::pidfd_open(pid) else { continue };
             // Read after the descriptor is open: it is this process's environment, not a successor's.
             if stranger::variable(pid, ENVELOPE).as_ref() == Some(envelope) {
@@ -248,6 +270,16 @@ impl Children {
                 let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
             }
         }
+    }
+
+    fn not_held(&self, mut pids: Vec<u32>) -> Vec<u32> {
+        // The usual case, and the quick one: one child is the daemon, and there are no orphans.
+        pids.retain(|pid| self.daemon != Some(*pid));
+        if !pids.is_empty() {
+            let held = self.pids();
+            pids.retain(|pid| !held.contains(pid));
+        }
+        pids
     }
 
     /// Asks everything to end that ends with the daemon. Gives what is to be killed, and after how many milliseconds.
@@ -504,9 +536,9 @@ fn kill_descendants(of: u32) {
 
 /// The children of this thread, orphans that came to us among them (proc_pid_task(5)).
 pub fn own_children() -> Vec<u32> {
-    let path = format!("/proc/self/task/{}/children", nix::unistd::gettid());
-    let children = std::fs::read_to_string(path).unwrap_or_default();
-    children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    let children = procfs::read("/proc/thread-self/children").unwrap_or_default();
+    let pids = children.split(|byte| *byte == b' ').filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
+    pids.collect()
 }
 
 fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {

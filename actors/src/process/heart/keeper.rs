@@ -100,9 +100,9 @@ impl Keeper {
         self.daemon.as_ref().map(|daemon| &daemon.pidfd)
     }
 
-    /// Whether this process is the daemon.
-    pub fn is_daemon(&self, pid: u32) -> bool {
-        self.daemon.as_ref().is_some_and(|daemon| daemon.pid == pid)
+    /// The daemon's number.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(|daemon| daemon.pid)
     }
 
     /// Passes a signal on to the daemon.

@@ -61,6 +61,8 @@ enum Flow {
 struct Heart {
     epoll: Epoll,
     connection: Option<Connection>,
+    /// Whether the connection is watched for room to write as well.
+    is_behind: bool,
     children: Children,
     /// The daemon is being replaced: it is told nothing until the next one asks to be greeted.
     silent: bool,
@@ -129,11 +131,12 @@ impl Heart {
     fn new(children: Children, process: Option<Process>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (guardian, traced, started) = (Guardian::default(), BTreeSet::new(), now());
-        let (silent, last, replaced) = (false, false, false);
+        let (silent, last, replaced, is_behind) = (false, false, false, false);
         let (calm, look_at) = (Calm::default(), None);
         Ok(Self {
             epoll,
             connection: None,
+            is_behind,
             children,
             silent,
             process,
@@ -155,6 +158,7 @@ impl Heart {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
+            self.children.begin_turn();
             self.end_overdue();
             let traced = mem::take(&mut self.traced);
             for token in events[..count].iter().map(|event| event.data()).chain(traced) {
@@ -162,6 +166,7 @@ impl Heart {
                     return Ok(end);
                 }
             }
+            self.children.begin_turn();
             self.guard();
             self.look();
             if self.last && !self.children.is_ending() {
@@ -359,10 +364,10 @@ impl Heart {
 
     /// Orphans of units become our children; they are reaped by number, never by "whoever has ended".
     fn reap_orphans(&mut self) {
-        let keeper = self.process.as_ref().map(|process| &process.keeper);
+        let daemon = self.process.as_ref().and_then(|process| process.keeper.pid());
         let held = self.children.pids();
         for pid in own_children() {
-            if !held.contains(&pid) && !keeper.is_some_and(|keeper| keeper.is_daemon(pid)) {
+            if !held.contains(&pid) && daemon != Some(pid) {
                 let _ = child::reap(pid);
             }
         }
@@ -428,13 +433,16 @@ impl Heart {
         if let Some(pidfd) = process.keeper.pidfd() {
             self.epoll.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_DAEMON))?;
         }
+        if let Some(pid) = process.keeper.pid() {
+            self.children.set_daemon(pid);
+        }
         self.connect(connection)
     }
 
     fn connect(&mut self, connection: Connection) -> io::Result<()> {
         self.epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_CONNECTION))?;
         self.connection = Some(connection);
-        self.silent = false;
+        (self.silent, self.is_behind) = (false, false);
         self.children.forget_senders();
         self.greet()
     }
@@ -465,6 +473,9 @@ impl Heart {
 
     fn update_interest(&mut self) -> io::Result<()> {
         let Some(connection) = &self.connection else { return Ok(()) };
+        if std::mem::replace(&mut self.is_behind, connection.is_behind()) == connection.is_behind() {
+            return Ok(());
+        }
         let behind = if connection.is_behind() { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let mut event = EpollEvent::new(EpollFlags::EPOLLIN | behind, TOKEN_CONNECTION);
         Ok(self.epoll.modify(connection.stream(), &mut event)?)

@@ -10,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::libc::{EINVAL, ESRCH};
 
 use crate::process::identity::{Identity, Stat};
+use crate::process::procfs;
 use crate::process::sys::child::{self, WaitStatus};
 use crate::process::sys::stranger;
 
@@ -62,6 +63,6 @@ pub(super) fn pids() -> Vec<u32> {
 
 /// What its environment says after `NAME=`, as it was when it was executed.
 pub(super) fn variable(pid: u32, name: &[u8]) -> Option<Vec<u8>> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = procfs::read(&format!("/proc/{pid}/environ")).ok()?;
     environ.split(|byte| *byte == 0).find(|entry| entry.starts_with(name)).map(<[u8]>::to_vec)
 }

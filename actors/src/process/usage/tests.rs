@@ -8,6 +8,7 @@ fn seen(pid: u32, parent: u32, session: u32) -> Seen {
     let stat = Stat {
         pid,
         state,
+        is_kernel: false,
         parent,
         group: session,
         session,

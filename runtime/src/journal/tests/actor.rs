@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::super::actor::{Follower, Journal, ProjectKey};
+use super::super::actor::{DERIVE_INTERVAL, Follower, Journal, ProjectKey, pause_after};
 use super::super::project::{OpenProject, Scopes};
 use super::super::store::JournalError;
 use super::super::views::Facts;
@@ -231,4 +231,12 @@ fn errors_of_the_run_are_in_the_report_also_after_a_new_start() {
     let report = json(&places.error_report());
     assert_eq!(report["errors"].as_array().unwrap().len(), 1);
     assert_eq!(report["errors"][0]["cause"], "no such program");
+}
+
+#[test]
+fn derived_files_of_a_large_project_are_written_more_rarely_but_within_a_second() {
+    let ms = Duration::from_millis;
+    assert_eq!(pause_after(ms(1)), DERIVE_INTERVAL);
+    assert_eq!(pause_after(ms(20)), ms(300));
+    assert_eq!(pause_after(ms(500)), ms(1000));
 }

@@ -92,7 +92,7 @@ fn derived_files_have_sorted_keys_and_end_with_a_newline() {
     for key in ["zebra", "apple", "mango"] {
         map.insert(key.to_owned(), json!({ "b": 1, "a": [{ "d": 1, "c": 2 }] }));
     }
-    let text = String::from_utf8(views::to_bytes(&Value::Object(map))).unwrap();
+    let text = String::from_utf8(views::to_bytes(Value::Object(map))).unwrap();
     let at = |key: &str| text.find(key).unwrap();
     assert!(at("apple") < at("mango") && at("mango") < at("zebra") && at("\"c\"") < at("\"d\""), "{text}");
     assert!(text.ends_with("}\n"));
@@ -124,7 +124,7 @@ fn the_ports_of_a_manifest_can_be_asked_for_again() {
     let mut two = api(UnitState::Ready);
     two.ports.push(admin);
     with(vec![two], |from| {
-        let bytes = views::to_bytes(&views::ports_manifest(from));
+        let bytes = views::to_bytes(views::ports_manifest(from));
         crate::journal::atomic_write(&path, &bytes, crate::journal::Durability::Unsynced).unwrap();
         let wanted = |unit: &Name, port: &Name| from.facts.units.get(unit.as_str())?.wanted.get(port.as_str()).copied();
         let ports = views::last_ports(&path, wanted).unwrap();
