@@ -19,7 +19,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::harmless;
 
-/// How much of the end of the daemon's log is read.
+/// How much of the end of the daemon's log is read, and as much of the log before.
 const LOG_MAX_BYTES: u64 = 1024 * 1024;
 
 /// How long a daemon that has answered may take to be gone.
@@ -180,15 +180,18 @@ pub(super) async fn inner_processes(client: &Client) -> Result<Vec<Identity>, Cl
 }
 
 fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
-    let path = context.places()?.daemon_log();
-    let text = match end_of(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            context.output.say("the daemon has written nothing yet");
-            return Ok(Exit::Ok);
+    let places = context.places()?;
+    let mut text = String::new();
+    for path in [places.older_daemon_log(), places.daemon_log()] {
+        match end_of(&path) {
+            Ok(end) => text.push_str(&end),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CliError::new("io", format!("{} cannot be read: {error}", path.display()))),
         }
-        Err(error) => return Err(CliError::new("io", format!("{} cannot be read: {error}", path.display()))),
-    };
+    }
+    if text.is_empty() {
+        context.output.say("the daemon has written nothing yet");
+    }
     let lines: Vec<&str> = text.lines().collect();
     let skip = args.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
     for line in &lines[skip..] {

@@ -8,7 +8,7 @@
 //!
 //! `layout` is the format on disk, `store` writes it, `keep` says what goes, `repair` mends what a kill left, `press` compresses what
 //! is closed (`packed`), `gone` remembers what was deleted, `health` tells how the disk takes it. `pump` is the one thread that moves
-//! the bytes. `reader` reads (with or without a daemon, `raw` without lines; `data` hides whether a file is compressed), `filter` says
+//! the bytes (two in a crowd). `reader` reads (with or without a daemon, `raw` without lines; `data` hides whether a file is compressed), `filter` says
 //! which lines are wanted (`pattern`, `structured`) and `skip` passes over the others, `display` makes bytes harmless for a terminal,
 //! `matcher` finds a ready line, `actor` is the thin shell of one unit's stream, `observe` its lines for a program.
 //!

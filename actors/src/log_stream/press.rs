@@ -86,6 +86,11 @@ impl Press {
         self.working.is_none()
     }
 
+    /// Whether a segment of this stream is in work, or done and not told yet.
+    pub(super) fn works_on(&self, stream: LogStreamId) -> bool {
+        self.working.as_ref().is_some_and(|(working, _)| *working == stream)
+    }
+
     /// Hands it a segment, if it has nothing to do.
     pub(super) fn begin(&mut self, stream: LogStreamId, dir: &Path, number: u32) {
         let cancelled = Arc::new(AtomicBool::new(false));

@@ -190,6 +190,7 @@ events! {
         [PID, UNITS, ENDED];
     ActorFailed = "actor.failed", "A part of the runtime itself failed and was restarted: a bug.", [ACTOR, ERROR];
     JournalRepaired = "journal.repaired", "Damaged lines were found in the journal and set aside.", [COUNT, BYTES, PATH];
+    JournalShortened = "journal.shortened", "The journal was too long; its oldest events are gone.", [COUNT];
     JournalLost = "journal.lost", "Events could not be written, and were too many to be kept.", [COUNT, ERROR];
 }
 

@@ -5,7 +5,7 @@
 //!                ──Snapshot─▶     └──(≥ 100 ms apart)──▶ run_state.json, runtime_map.json, …
 //! ```
 //!
-//! `events` is the registry of kinds, `store` the one writer, `read` the tolerant reader, `views` the derived files, `why`
+//! `events` is the registry of kinds, `store` the one writer (`shorten` bounds what it keeps), `read` the tolerant reader, `views` the derived files, `why`
 //! the chain of causes, `actor` the shell round them. Everything but `events.jsonl` can be deleted and derived again.
 //! Secrets never enter: see [`mod@events`]. Log lines never enter either: they are the log stream's.
 
@@ -15,6 +15,7 @@ pub mod events;
 mod follow;
 mod project;
 pub mod read;
+mod shorten;
 pub mod store;
 pub mod views;
 pub mod why;

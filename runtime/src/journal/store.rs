@@ -1,8 +1,8 @@
 //! The one writer of a project's `events.jsonl`.
 //!
 //! Opening repairs what a killed writer left: an unfinished last line is cut off, damaged lines are set aside in
-//! `events.jsonl.bad`, and numbering goes on after the last event that can be read. A journal with events of a newer build
-//! is not touched at all. A write that fails (disk full) keeps its line in memory, bounded, until one succeeds.
+//! `events.jsonl.bad`, old events go if there are too many (`shorten`), and numbering goes on after the last event that can be
+//! read. A journal with events of a newer build is not touched at all. A write that fails (disk full) keeps its line in memory, bounded, until one succeeds.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::read::{Glance, Line, Step, classify, read_line};
+use super::shorten::shorten;
 use crate::control::view::EventView;
 
 /// Longest line that is written; well below what readers accept.
@@ -50,6 +51,8 @@ pub struct Recovery {
     pub corrupt_lines: u64,
     /// Where damage was put; `None` if there was none, or no room for it.
     pub set_aside: Option<PathBuf>,
+    /// Old events that went because the journal was too long.
+    pub dropped: u64,
 }
 
 /// Why a journal cannot be written.
@@ -137,8 +140,13 @@ impl EventLog {
         if let Some(found) = scan.newer {
             return Err(JournalError::Newer { path: path.to_owned(), found });
         }
-        let recovery = repair(path, &mut file, &scan).map_err(failed)?;
-        // A repair may have replaced the file.
+        let mut recovery = repair(path, &mut file, &scan).map_err(failed)?;
+        recovery.dropped = shorten(path).unwrap_or_else(|error| {
+            // It serves as it is; the next daemon tries again.
+            tracing::warn!(path = %path.display(), %error, "the journal is long and cannot be shortened");
+            0
+        });
+        // Both may have replaced the file.
         let file = open_file(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let log = Self {

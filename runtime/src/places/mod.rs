@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! runtime (tmpfs)  BASE/envctl/SESSION/{ctl.sock, daemon.lock, heart.lock, start.lock, fifos/…}
-//! state (disk)     STATE_HOME/envctl/SESSION/{daemon.log, repo-…/…}
+//! state (disk)     STATE_HOME/envctl/SESSION/{daemon.log, daemon.log.1, repo-…/…}
 //! machine          /run/user/UID/envctl/leases
 //! ```
 
@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use envctl_actors::process::heart::own_log;
 use envctl_supervisors::Name;
 
 mod check;
@@ -218,6 +219,11 @@ impl Places {
     /// The daemon's own log.
     pub fn daemon_log(&self) -> PathBuf {
         self.state_dir.join("daemon.log")
+    }
+
+    /// The daemon's own log before that one, if it was ever too long.
+    pub fn older_daemon_log(&self) -> PathBuf {
+        own_log::older(&self.daemon_log())
     }
 
     /// The state of the project whose directory is `root`.

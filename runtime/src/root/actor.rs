@@ -389,6 +389,12 @@ impl State {
             let event = EventKind::JournalRepaired.event("", text).detail("count", recovery.corrupt_lines);
             self.session.journal.append(&key, event.detail("bytes", recovery.cut_bytes));
         }
+        if recovery.dropped > 0 {
+            let text = format!("the journal was too long: its {} oldest events are gone", recovery.dropped);
+            self.session
+                .journal
+                .append(&key, EventKind::JournalShortened.event("", text).detail("count", recovery.dropped));
+        }
         let args = ProjectArgs { session: self.session.clone(), places, key, spec: spec.clone(), files };
         let (actor, _) = ProjectActor::spawn_linked(None, ProjectActor, args, myself.get_cell())
             .await

@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use envctl_actors::process::heart::own_log;
 use envctl_actors::process::sys::child::{self, ChildFile, Spawn};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::AsyncReadExt;
@@ -95,6 +96,7 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
             answered => return Ok(answered?),
         }
     }
+    own_log::cap(&places.daemon_log());
     let log_start = std::fs::metadata(places.daemon_log()).map_or(0, |meta| meta.len());
     let ready = spawn_heart(places, &options.program, &options.program)?;
     let listening = timeout_at(until, heard(ready)).await.map_err(|_| late())??;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::thread::RETRY_EVERY;
+use super::lane::RETRY_EVERY;
 use super::{Drained, Length, Sources};
 use crate::log_stream::health::Health;
 use crate::log_stream::layout::{Life, Stream};
@@ -26,6 +26,7 @@ pub(super) struct Tell {
 }
 
 /// One unit's output.
+#[derive(Debug)]
 pub(super) struct Flow {
     sources: Sources,
     pub(super) store: Box<Store>,
@@ -36,9 +37,12 @@ pub(super) struct Flow {
     active: Instant,
     /// Its segments are left uncompressed until then.
     pub(super) unpressed_until: Instant,
+    /// The round of its thread in which it was last seen full.
+    full_in: u64,
 }
 
 /// A drain under way.
+#[derive(Debug)]
 struct Drain {
     /// Bytes of each FIFO that are still to come: what was in it when it was asked.
     left: [usize; 2],
@@ -50,7 +54,7 @@ struct Drain {
 impl Flow {
     pub(super) fn new(sources: Sources, store: Box<Store>, tell: Tell, now: Instant) -> Self {
         let (drains, busy) = (Vec::new(), [false; 2]);
-        Self { sources, store, tell, drains, busy, active: now, unpressed_until: now }
+        Self { sources, store, tell, drains, busy, active: now, unpressed_until: now, full_in: 0 }
     }
 
     /// Answers when all that is in the FIFOs now is stored.
@@ -67,7 +71,7 @@ impl Flow {
     }
 
     pub(super) fn wants_care(&self) -> bool {
-        self.store.is_owing() || self.busy != [false; 2] || self.store.is_ageing()
+        self.store.is_owing() || self.has_large_pipe() || self.store.is_ageing()
     }
 
     /// Does what is due, and tells when something is due next.
@@ -82,13 +86,23 @@ impl Flow {
             self.settle();
         }
         let owing = self.store.is_owing().then(|| now + RETRY_EVERY);
-        let shrink = (self.busy != [false; 2]).then(|| self.active + quiet);
+        let shrink = self.has_large_pipe().then(|| self.active + quiet);
         let press = self.store.unpacked().map(|_| self.unpressed_until.max(self.active + quiet)).filter(|&at| at > now);
         [expiry, owing, shrink, press].into_iter().flatten().min()
     }
 
     pub(super) fn is_busy(&self, now: Instant, quiet: Duration) -> bool {
         now < self.active + quiet
+    }
+
+    /// Whether a pipe of it was made large, and may be needed so.
+    pub(super) fn has_large_pipe(&self) -> bool {
+        self.busy != [false; 2]
+    }
+
+    /// It was seen full in this round of its thread. `true`: for the first time.
+    pub(super) fn note_full(&mut self, round: u64) -> bool {
+        std::mem::replace(&mut self.full_in, round) != round
     }
 
     pub(super) fn may_press(&self, now: Instant, quiet: Duration) -> bool {

@@ -1,9 +1,20 @@
-//! The pump: one plain thread that moves the bytes of all units of a session from their FIFOs into their logs.
+//! The pump: one plain thread that moves the bytes of all units of a session from their FIFOs into their logs; two while several
+//! units write faster than one can store.
+//!
+//! ```text
+//! PumpHandle ──commands──▶ thread ──orders──▶ second: lent streams, while there is a crowd (load)
+//!                            ├─ lane: wait, move, index                 └─ lane
+//!                            │   └─ flow: one unit                          └─ flow
+//!                            └─ press
+//! ```
 //!
 //! Outside tokio, because file writes may block: here, and nowhere else. Reached over a bounded queue and an eventfd; what it
 //! has to say it says by a watch per stream ([`Length`]) and by the replies of [`PumpHandle::drain`]. Never looks at a byte.
 
 mod flow;
+mod lane;
+mod load;
+mod second;
 mod thread;
 
 use std::collections::HashMap;
@@ -15,17 +26,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::LogError;
 use super::health::Health;
 use super::layout::Life;
 use super::store::Store;
 use crate::process::sys::pipe::EventFd;
-use flow::Tell;
-use thread::{QUIET, Worker};
+use flow::{Flow, Tell};
+use thread::Worker;
 
 /// Commands that may wait. They come with starts, exits and ends of units, a handful each; only a stalled disk lets them pile up.
 const COMMANDS_MAX: usize = 4096;
+
+/// A stream whose pipe was not seen full for so long gets the small pipe again, and its closed segments are compressed.
+const QUIET: Duration = Duration::from_secs(10);
+/// Bytes that one thread moves while several units wait for it, before it gets a second one: a few milliseconds at full speed. What
+/// units say at their start is less.
+const CROWDED_BYTES: u64 = 16 << 20;
 
 /// A stream of one pump; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +94,18 @@ struct Inner {
     waker: Arc<EventFd>,
     lengths: Mutex<HashMap<LogStreamId, Watches>>,
     last_id: AtomicU64,
+    threads: watch::Receiver<usize>,
+}
+
+/// When a pump does what; tests are in more of a hurry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tuning {
+    /// A stream that was not seen full for so long is quiet.
+    pub(super) quiet: Duration,
+    /// Bytes that one thread moves while several units wait for it, before it gets a second one.
+    pub(super) crowded_bytes: u64,
+    /// Threads that may move bytes; `None`: one, or two where there are so many processors.
+    pub(super) threads_max: Option<usize>,
 }
 
 /// What is told of a stream.
@@ -88,13 +118,19 @@ struct Watches {
 /// What the thread is told.
 #[derive(Debug)]
 enum Command {
-    Add { stream: LogStreamId, sources: Sources, store: Box<Store>, tell: Tell },
-    Life { stream: LogStreamId, life: Life, done: oneshot::Sender<()> },
-    Drain { stream: LogStreamId, done: oneshot::Sender<Drained> },
-    Clear { stream: LogStreamId, done: oneshot::Sender<io::Result<u64>> },
-    Remove { stream: LogStreamId, done: oneshot::Sender<()> },
+    To(LogStreamId, Order),
     Halt { done: oneshot::Sender<()> },
     Stop,
+}
+
+/// What is to be done for a stream, by the thread that has it.
+#[derive(Debug)]
+enum Order {
+    Add { flow: Box<Flow> },
+    Life { life: Life, done: oneshot::Sender<()> },
+    Drain { done: oneshot::Sender<Drained> },
+    Clear { done: oneshot::Sender<io::Result<u64>> },
+    Remove { done: oneshot::Sender<()> },
 }
 
 // === impl Pump ===
@@ -102,17 +138,17 @@ enum Command {
 impl Pump {
     /// Starts the thread.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(QUIET)
+        Self::start_with(Tuning::default())
     }
 
-    /// As [`Pump::start`]; a stream that was not seen full for so long is quiet.
-    pub(super) fn start_with(quiet: Duration) -> io::Result<Self> {
+    pub(super) fn start_with(tuning: Tuning) -> io::Result<Self> {
         let waker = Arc::new(EventFd::new()?);
         let (sender, commands) = sync_channel(COMMANDS_MAX);
-        let worker = Worker::new(commands, Arc::clone(&waker), quiet)?;
+        let (threads_sender, threads) = watch::channel(1);
+        let worker = Worker::new(commands, Arc::clone(&waker), tuning, threads_sender)?;
         let thread = std::thread::Builder::new().name("log-pump".to_owned()).spawn(|| worker.run())?;
         let lengths = Mutex::new(HashMap::new());
-        let inner = Inner { commands: Some(sender), waker, lengths, last_id: AtomicU64::new(0) };
+        let inner = Inner { commands: Some(sender), waker, lengths, last_id: AtomicU64::new(0), threads };
         Ok(Self { handle: PumpHandle { inner: Arc::new(inner) }, thread })
     }
 
@@ -146,7 +182,8 @@ impl PumpHandle {
     pub fn add(&self, stream: LogStreamId, sources: Sources, store: Store) -> Result<(), LogError> {
         let (length, length_receiver) = watch::channel(Length::of(&store));
         let (health, health_receiver) = watch::channel(Health::default());
-        self.tell(Command::Add { stream, sources, store: Box::new(store), tell: Tell { length, health } })?;
+        let flow = Flow::new(sources, Box::new(store), Tell { length, health }, Instant::now());
+        self.order(stream, Order::Add { flow: Box::new(flow) })?;
         self.lengths().insert(stream, Watches { length: length_receiver, health: health_receiver });
         Ok(())
     }
@@ -154,7 +191,7 @@ impl PumpHandle {
     /// What comes out of the FIFOs after the answer belongs to this life.
     pub fn life(&self, stream: LogStreamId, life: Life) -> Result<oneshot::Receiver<()>, LogError> {
         let (done, receiver) = oneshot::channel();
-        self.tell(Command::Life { stream, life, done })?;
+        self.order(stream, Order::Life { life, done })?;
         Ok(receiver)
     }
 
@@ -162,7 +199,7 @@ impl PumpHandle {
     /// does not prolong it. No answer (a closed channel): the stream is unknown, or the pump has ended.
     pub fn drain(&self, stream: LogStreamId) -> Result<oneshot::Receiver<Drained>, LogError> {
         let (done, receiver) = oneshot::channel();
-        self.tell(Command::Drain { stream, done })?;
+        self.order(stream, Order::Drain { done })?;
         Ok(receiver)
     }
 
@@ -173,7 +210,7 @@ impl PumpHandle {
         let (done, receiver) = oneshot::channel();
         self.lengths().remove(&stream);
         let commands = self.inner.commands.as_ref().ok_or(LogError::PumpEnded)?;
-        commands.send(Command::Remove { stream, done }).map_err(|_| LogError::PumpEnded)?;
+        commands.send(Command::To(stream, Order::Remove { done })).map_err(|_| LogError::PumpEnded)?;
         self.inner.waker.wake();
         Ok(receiver)
     }
@@ -199,8 +236,17 @@ impl PumpHandle {
     /// Deletes all that is stored of a stream, which goes on; answers with the bytes that the disk got back.
     pub fn clear(&self, stream: LogStreamId) -> Result<oneshot::Receiver<io::Result<u64>>, LogError> {
         let (done, receiver) = oneshot::channel();
-        self.tell(Command::Clear { stream, done })?;
+        self.order(stream, Order::Clear { done })?;
         Ok(receiver)
+    }
+
+    /// Tells how many threads move bytes just now.
+    pub fn threads(&self) -> watch::Receiver<usize> {
+        self.inner.threads.clone()
+    }
+
+    fn order(&self, stream: LogStreamId, order: Order) -> Result<(), LogError> {
+        self.tell(Command::To(stream, order))
     }
 
     fn tell(&self, command: Command) -> Result<(), LogError> {
@@ -215,6 +261,14 @@ impl PumpHandle {
 
     fn lengths(&self) -> MutexGuard<'_, HashMap<LogStreamId, Watches>> {
         self.inner.lengths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Tuning ===
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { quiet: QUIET, crowded_bytes: CROWDED_BYTES, threads_max: None }
     }
 }
 

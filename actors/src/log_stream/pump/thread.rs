@@ -1,165 +1,125 @@
-//! The pump's thread.
-//!
-//! ```text
-//! wait ──▶ commands ──▶ each ready FIFO: up to SPLICES_MAX chunks ──▶ index records ──▶ length, drains ──▶ wait
-//! ```
-//!
-//! Epoll is level-triggered and goes round, so what is left over comes again and nobody starves. What is due by time (gaps to be told,
-//! large pipes to be given back, segments to be compressed or deleted) is looked after in [`Worker::tend`], at most once a second and
-//! only while there is any.
+//! The pump's first thread: it is spoken to, moves bytes (`lane`), has segments compressed (`press`), and shares its streams with a
+//! second thread while there is too much to do for one.
 
-use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::flow::{Flow, PIPE_FULL_BYTES};
-use super::{Command, LogStreamId};
-use crate::log_stream::clock;
-use crate::log_stream::layout::Stream;
+use super::lane::Lane;
+use super::load::{Load, Round};
+use super::second::{Lost, Second};
+use super::{Command, LogStreamId, Order, Tuning};
 use crate::log_stream::press::{Outcome, Press};
-use crate::process::sys::pipe::{Epoll, EventFd, Events, Trigger};
+use crate::process::sys::pipe::EventFd;
 
-/// Chunks taken out of one FIFO before the next one has its turn: 1 MiB of an enlarged pipe.
-const SPLICES_MAX: usize = 4;
-/// Events of one round.
-const EVENTS_MAX: usize = 128;
-/// A stream whose pipe was not seen full for so long gets the small pipe again, and its closed segments are compressed.
-pub(super) const QUIET: Duration = Duration::from_secs(10);
-/// How often the thread looks after what is owed to the disk.
-pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How long a segment that could not be compressed (a full disk) is left alone.
 const PRESS_RETRY: Duration = Duration::from_secs(600);
-/// Rounds that bring little follow each other this often before the thread takes a breath: one chunk of many lines costs what one of
-/// a single line does.
-const SMALL_ROUNDS_MAX: u32 = 16;
-const SMALL_ROUND_BYTES: usize = 16 << 10;
-const BREATH: Duration = Duration::from_millis(1);
-/// Bytes thrown away at once.
-const SCRATCH_BYTES: usize = 64 << 10;
-
-const WAKER_TOKEN: u64 = u64::MAX;
 
 /// All that the thread owns.
 pub(super) struct Worker {
     commands: Receiver<Command>,
-    waker: Arc<EventFd>,
-    epoll: Epoll,
-    streams: HashMap<LogStreamId, Flow>,
-    scratch: Vec<u8>,
-    quiet: Duration,
-    /// When [`Worker::tend`] has something to do.
-    wake: Option<Instant>,
+    lane: Lane,
     /// Begun with the first segment that is to be compressed.
     press: Option<Press>,
+    load: Load,
+    /// There while several units write faster than one thread can store.
+    second: Option<Second>,
+    /// Found out when it is first asked for.
+    threads_max: Option<usize>,
+    threads: watch::Sender<usize>,
+}
+
+/// What ends the thread.
+enum End {
+    /// It was told to.
+    Told,
+    /// It cannot go on.
+    Failed,
 }
 
 // === impl Worker ===
 
 impl Worker {
-    pub(super) fn new(commands: Receiver<Command>, waker: Arc<EventFd>, quiet: Duration) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
-        epoll.add(waker.as_fd(), WAKER_TOKEN, Trigger::Level)?;
-        let (streams, scratch) = (HashMap::new(), vec![0; SCRATCH_BYTES]);
-        Ok(Self { commands, waker, epoll, streams, scratch, quiet, wake: None, press: None })
+    pub(super) fn new(
+        commands: Receiver<Command>,
+        waker: Arc<EventFd>,
+        tuning: Tuning,
+        threads: watch::Sender<usize>,
+    ) -> io::Result<Self> {
+        let Tuning { quiet, crowded_bytes, threads_max } = tuning;
+        let (lane, load) = (Lane::new(waker, quiet)?, Load::new(crowded_bytes));
+        Ok(Self { commands, lane, press: None, load, second: None, threads_max, threads })
     }
 
     pub(super) fn run(mut self) {
-        let mut events = Events::with_capacity(EVENTS_MAX);
-        let mut small_rounds = 0;
+        if let End::Failed = self.work() {
+            tracing::error!("the log pump ends");
+        }
+        if let Err(Lost) = self.unite() {
+            tracing::error!("the second log pump had panicked");
+        }
+        for (_, flow) in self.lane.streams.drain() {
+            flow.close(&mut self.lane.scratch);
+        }
+    }
+
+    fn work(&mut self) -> End {
         loop {
-            if let Err(error) = self.epoll.wait(&mut events, self.timeout()) {
-                tracing::error!(%error, "the log pump cannot wait for output and ends");
-                break;
+            if let Err(error) = self.lane.wait() {
+                tracing::error!(%error, "the log pump cannot wait for output");
+                return End::Failed;
             }
-            // Not asked for in vain: at full speed that would be a system call for each few chunks.
-            if events.tokens().any(|token| token == WAKER_TOKEN) {
-                self.waker.clear();
+            if let Err(end) = self.obey() {
+                return end;
             }
-            if !self.obey() {
-                break;
+            let press = self.press.as_ref();
+            let moved = self.lane.round(|stream| press.into_iter().for_each(|press| press.cancel(stream)));
+            let now = Instant::now();
+            self.tend(now);
+            if let Err(Lost) = self.balance(moved, now) {
+                return End::Failed;
             }
-            let moved = self.round(&events);
-            self.tend();
-            small_rounds = if (1..SMALL_ROUND_BYTES).contains(&moved) { small_rounds + 1 } else { 0 };
-            if small_rounds >= SMALL_ROUNDS_MAX {
-                small_rounds = 0;
-                self.waker.wait(BREATH);
-            }
-        }
-        for (_, flow) in self.streams.drain() {
-            flow.close(&mut self.scratch);
+            self.lane.breathe(moved);
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
-        self.wake.map(|at| at.saturating_duration_since(Instant::now()))
-    }
-
-    /// Carries out what waits in the queue. `false`: the end.
-    fn obey(&mut self) -> bool {
+    /// Carries out what waits in the queue.
+    fn obey(&mut self) -> Result<(), End> {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Ok(Command::To(stream, order)) => self.carry_out(stream, order).map_err(|Lost| End::Failed)?,
                 Ok(Command::Halt { done }) => {
                     self.halt(done);
-                    return false;
+                    return Err(End::Told);
                 }
-                Ok(command) => self.carry_out(command),
-                Err(TryRecvError::Empty) => return true,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Err(End::Told),
+                Err(TryRecvError::Empty) => return Ok(()),
             }
         }
     }
 
-    fn carry_out(&mut self, command: Command) {
-        match command {
-            Command::Stop | Command::Halt { .. } => {}
-            Command::Add { stream, sources, store, tell } => {
-                let now = Instant::now();
-                self.add(stream, Flow::new(sources, store, tell, now));
-                self.wake = Some(now);
-            }
-            Command::Life { stream, life, done } => {
-                if let Some(flow) = self.streams.get_mut(&stream) {
-                    flow.begin(life, &mut self.scratch);
-                    // Nobody need wait for it.
-                    let _ = done.send(());
-                }
-            }
-            Command::Drain { stream, done } => {
-                if let Some(flow) = self.streams.get_mut(&stream) {
-                    flow.drain(done);
-                }
-            }
-            Command::Clear { stream, done } => {
-                if let Some(flow) = self.streams.get_mut(&stream) {
-                    // Nobody need wait for it.
-                    let _ = done.send(flow.store.clear());
-                    flow.settle();
-                }
-            }
-            Command::Remove { stream, done } => {
-                if let Some(press) = &self.press {
-                    press.cancel(stream);
-                }
-                if let Some(flow) = self.streams.remove(&stream) {
-                    flow.close(&mut self.scratch);
-                }
-                // Nobody need wait for it.
-                let _ = done.send(());
-            }
+    fn carry_out(&mut self, stream: LogStreamId, order: Order) -> Result<(), Lost> {
+        if let (Order::Remove { .. }, Some(press)) = (&order, &self.press) {
+            press.cancel(stream);
         }
+        match self.second.as_mut().filter(|second| second.has(stream)) {
+            Some(second) => second.pass_on(stream, order)?,
+            None => self.lane.obey(stream, order),
+        }
+        Ok(())
     }
 
     /// Stores what is there, and nothing more, until the program ends or is replaced.
     fn halt(&mut self, done: oneshot::Sender<()>) {
-        for flow in self.streams.values_mut() {
-            flow.empty(&mut self.scratch);
+        if let Err(Lost) = self.unite() {
+            tracing::error!("the second log pump had panicked");
+        }
+        for flow in self.lane.streams.values_mut() {
+            flow.empty(&mut self.lane.scratch);
         }
         // Whoever asked may be gone; there is nothing to go on with all the same.
         let _ = done.send(());
@@ -172,56 +132,75 @@ impl Worker {
         }
     }
 
-    fn add(&mut self, stream: LogStreamId, flow: Flow) {
-        for which in Stream::BOTH {
-            if let Err(error) = self.epoll.add(flow.source(which), token(stream, which), Trigger::Level) {
-                tracing::error!(store = ?flow.store, %error, "output cannot be watched; this stream is not logged");
-                return;
+    /// Looks whether one thread is enough, or two are still needed.
+    fn balance(&mut self, moved: Round, now: Instant) -> Result<(), Lost> {
+        if let Some(second) = &self.second {
+            // Where one has nothing to do and the other too much, they share anew.
+            let lopsided = second.was_crowded() && self.lane.busy(now).next().is_none();
+            if lopsided || second.is_done() {
+                self.unite()?;
             }
         }
-        self.streams.insert(stream, flow);
+        if self.load.note(moved) { self.share(now) } else { Ok(()) }
     }
 
-    /// One turn for every FIFO that has something. Returns the bytes moved.
-    fn round(&mut self, events: &Events) -> usize {
-        let mut moved = 0;
-        for token in events.tokens().filter(|&token| token != WAKER_TOKEN) {
-            let (stream, which) = of_token(token);
-            let Some(flow) = self.streams.get_mut(&stream) else { continue };
-            let bytes = flow.pump(which, SPLICES_MAX, &mut self.scratch);
-            flow.settle();
-            moved += bytes;
-            if let Some(press) = self.press.as_ref().filter(|_| bytes >= PIPE_FULL_BYTES) {
-                press.cancel(stream);
+    /// Lends half of what is busy to the second thread.
+    fn share(&mut self, now: Instant) -> Result<(), Lost> {
+        let threads_max = *self.threads_max.get_or_insert_with(processors);
+        // What the press has said about a segment must reach its stream.
+        let is_pressed = |stream| self.press.as_ref().is_some_and(|press| press.works_on(stream));
+        let busy: Vec<_> = self.lane.busy(now).filter(|&stream| !is_pressed(stream)).collect();
+        let lent = self.second.as_ref().map_or(0, Second::lent);
+        let surplus = busy.len().saturating_sub(lent) / 2;
+        if surplus == 0 || threads_max < 2 {
+            return Ok(());
+        }
+        let second = match self.second.take().map_or_else(|| self.start_second(), Ok) {
+            Ok(second) => self.second.insert(second),
+            Err(error) => {
+                tracing::warn!(%error, "one thread stores all logs: a second one cannot be made");
+                self.threads_max = Some(1);
+                return Ok(());
             }
-            if flow.wants_care() {
-                let soon = Instant::now() + RETRY_EVERY;
-                self.wake = earlier(self.wake, Some(soon));
+        };
+        for stream in busy.into_iter().take(surplus) {
+            if let Some(flow) = self.lane.release(stream) {
+                second.lend(stream, flow)?;
             }
         }
-        moved
+        Ok(())
+    }
+
+    fn start_second(&self) -> io::Result<Second> {
+        let second = Second::start(Arc::clone(&self.lane.waker), self.lane.quiet)?;
+        self.threads.send_replace(2);
+        Ok(second)
+    }
+
+    /// Takes everything back from the second thread, if there is one.
+    fn unite(&mut self) -> Result<(), Lost> {
+        let Some(second) = self.second.take() else { return Ok(()) };
+        let streams = second.take_back()?;
+        for (stream, flow) in streams {
+            self.lane.add(stream, flow);
+        }
+        self.threads.send_replace(1);
+        Ok(())
     }
 
     /// What is due without an event.
-    fn tend(&mut self) {
-        self.note_pressed();
-        let now = Instant::now();
-        if self.wake.is_none_or(|at| now < at) {
-            return;
+    fn tend(&mut self, now: Instant) {
+        self.note_pressed(now);
+        if self.lane.care(now) {
+            self.press_next(now);
         }
-        let wall_ns = clock::wall_time_ns();
-        self.wake = None;
-        for flow in self.streams.values_mut() {
-            self.wake = earlier(self.wake, flow.care(now, wall_ns, self.quiet));
-        }
-        self.press_next(now);
     }
 
-    fn note_pressed(&mut self) {
+    fn note_pressed(&mut self, now: Instant) {
         let Some(Outcome { stream, number, result }) = self.press.as_mut().and_then(Press::outcome) else { return };
-        let now = Instant::now();
-        self.wake = Some(now);
-        let Some(flow) = self.streams.get_mut(&stream) else { return };
+        self.lane.care_soon(now);
+        let quiet = self.lane.quiet;
+        let Some(flow) = self.lane.streams.get_mut(&stream) else { return };
         match result {
             Ok(bytes) => {
                 flow.store.note_packed(number, Some(bytes));
@@ -229,8 +208,8 @@ impl Worker {
             }
             Err(error) => {
                 tracing::info!(store = ?flow.store, number, %error, "segment is not compressed now");
-                let left_off = flow.is_busy(now, self.quiet);
-                flow.unpressed_until = now + if left_off { self.quiet } else { PRESS_RETRY };
+                let left_off = flow.is_busy(now, quiet);
+                flow.unpressed_until = now + if left_off { quiet } else { PRESS_RETRY };
             }
         }
     }
@@ -240,14 +219,14 @@ impl Worker {
         if self.press.as_ref().is_some_and(|press| !press.is_idle()) {
             return;
         }
-        let mut quiet = self.streams.iter().filter(|(_, flow)| flow.may_press(now, self.quiet));
+        let mut quiet = self.lane.streams.iter().filter(|(_, flow)| flow.may_press(now, self.lane.quiet));
         let Some((&stream, store, number)) =
             quiet.find_map(|(id, flow)| Some((id, &flow.store, flow.store.unpacked()?)))
         else {
             return;
         };
         if self.press.is_none() {
-            match Press::start(Arc::clone(&self.waker)) {
+            match Press::start(Arc::clone(&self.lane.waker)) {
                 Ok(press) => self.press = Some(press),
                 Err(error) => {
                     return tracing::warn!(%error, "logs are not compressed: the thread for it cannot be made");
@@ -260,15 +239,7 @@ impl Worker {
     }
 }
 
-/// The earlier of two times that may not come.
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
-}
-
-fn token(stream: LogStreamId, which: Stream) -> u64 {
-    stream.0 << 1 | u64::from(which == Stream::Err)
-}
-
-fn of_token(token: u64) -> (LogStreamId, Stream) {
-    (LogStreamId(token >> 1), if token & 1 == 0 { Stream::Out } else { Stream::Err })
+/// Threads that can run at the same time; 1 where nobody knows.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

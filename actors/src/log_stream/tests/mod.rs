@@ -2,6 +2,7 @@
 
 mod actor;
 mod crash;
+mod crowd;
 mod lines;
 mod observe;
 mod press;

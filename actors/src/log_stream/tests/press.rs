@@ -8,6 +8,7 @@ use super::*;
 use crate::log_stream::layout::{self, Part};
 use crate::log_stream::packed::MEMBER_BYTES;
 use crate::log_stream::press::press;
+use crate::log_stream::pump::Tuning;
 use crate::log_stream::{Position, bytes_on_disk};
 
 /// Long enough for a loaded machine; only a failing test waits for it.
@@ -201,7 +202,7 @@ fn e08_a_compressed_segment_without_a_successor_is_never_written_again() {
 fn a_quiet_stream_is_compressed_by_the_pump() {
     let dir = tempfile::tempdir().unwrap();
     let ((our_out, out), (our_err, _err)) = (fifo(dir.path(), "out"), fifo(dir.path(), "err"));
-    let pump = Pump::start_with(Duration::from_millis(50)).unwrap();
+    let pump = Pump::start_with(Tuning { quiet: Duration::from_millis(50), ..Tuning::default() }).unwrap();
     let (handle, id, log) = (pump.handle(), pump.handle().new_id(), dir.path().join("log"));
     let store = Store::open(&log, Limits { compress: true, ..limits(1 << 20, 1 << 30) }).unwrap();
     handle.add(id, Sources { out: our_out, err: our_err }, store).unwrap();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::handover::{Handover, Program};
+use super::own_log;
 use super::wire::Connection;
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 
@@ -181,6 +182,7 @@ impl Keeper {
             files.push(ChildFile::Copy { fd: DAEMON_READY_FD, from: ready.as_raw_fd() });
         }
         if let Some(log) = &self.command.log {
+            own_log::cap(log);
             let flags = (OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT).bits();
             let path = child::c_string(log.as_os_str())?;
             files.extend([1, 2].map(|fd| ChildFile::Open { fd, path: path.clone(), flags }));

@@ -8,6 +8,7 @@ use super::store::EventLog;
 use crate::control::view::{Desired, EventView, ProjectState, ProjectView, UnitState, UnitView};
 
 mod actor;
+mod shorten;
 mod store;
 mod views;
 mod why;
