@@ -34,6 +34,7 @@ mod reload;
 mod requirements;
 mod search;
 mod secrets;
+mod shared;
 mod shop;
 mod shortage;
 mod singleton;

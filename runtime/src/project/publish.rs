@@ -8,6 +8,7 @@ use envctl_supervisors::engine::{self, ChildView, Report, What};
 use super::attributes::port_views;
 use super::memory::{Memory, Of, ProcessMemory, UnitMemory};
 use super::reports::{self, Facts};
+use super::share;
 use super::state::Project;
 use super::supervisor::ProjectMessage;
 use super::units::Unit;
@@ -30,7 +31,9 @@ impl Project {
             let attributes = self.attributes.get(&child.id).unwrap_or(&empty);
             let ports = port_views(numbers.get(&child.id), &spec.kind, attributes);
             let group = self.spec.group_of(&child.id).map(|group| &group.id);
-            Some(views::unit_view(&child, Sources { spec, unit, group }, ports))
+            let mut view = views::unit_view(&child, Sources { spec, unit, group }, ports);
+            view.shared = self.shared.get(&child.id).map(share::use_of);
+            Some(view)
         };
         let units = self.engine.children().filter_map(view).collect();
         views::project_view(Whole { spec: &self.spec, run: self.run.as_ref(), failure: self.failure.as_ref() }, units)
@@ -143,6 +146,7 @@ impl Project {
         let of = Of { key: self.places.key(), root: &self.spec.root, files: &self.files };
         let mut memory = Memory::new(of, run.id.clone(), run.number, &self.capture);
         memory.set_ports(&self.ports.numbers());
+        memory.shared = self.shared.iter().map(|(unit, held)| (unit.to_string(), held.clone())).collect();
         memory.failure.clone_from(&self.failure);
         memory.end_with_daemon = self.spec.end_with_daemon || self.ended_with_daemon;
         memory.units = self
