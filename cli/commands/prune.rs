@@ -15,16 +15,27 @@ use crate::exit::Exit;
 use crate::output::confirm::confirm;
 use crate::output::table::{Cell, Table};
 
-/// Delete old logs of all projects of the session, never one that is in use
+mod databases;
+mod templates;
+
+/// Delete what nobody needs any more: old logs, templates of data, databases of checkouts that are gone
 ///
-/// A log goes as a whole, and only if nobody writes it and nothing was written to it for as long as --older-than says. How much is kept of a log that is in use is the `logs` table's in the configuration.
+/// Nothing goes that is in use. A log goes as a whole, and only if nobody writes it and nothing was written to it for as long as --older-than says. How much is kept of a log that is in use is the `logs` table's in the configuration.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Logs
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present_any = ["templates", "databases"])]
     pub(crate) logs: bool,
 
-    /// Those that were last written to before this time: `30d`, `12h`
+    /// Data that is kept to be copied for the first start of the next requirement; without it that start takes longer
+    #[arg(long)]
+    pub(crate) templates: bool,
+
+    /// Databases on shared servers whose checkouts are gone, whatever their age
+    #[arg(long)]
+    pub(crate) databases: bool,
+
+    /// Those that were last written before this time: `30d`, `12h`
     #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = age)]
     pub(crate) older_than: Duration,
 
@@ -58,6 +69,16 @@ struct Old {
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
+    let mut exit = Exit::Ok;
+    if args.databases {
+        exit = databases::prune(context, &args)?;
+    }
+    if args.templates && exit == Exit::Ok {
+        exit = templates::prune(context, &args)?;
+    }
+    if !args.logs || exit != Exit::Ok {
+        return Ok(exit);
+    }
     let (logs, in_use) = find(context, args.older_than)?;
     let bytes = logs.iter().map(|log| log.bytes).sum();
     let body = Body { session: context.session().to_string(), dry_run: args.dry_run, logs, in_use, bytes };

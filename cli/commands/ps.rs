@@ -262,7 +262,7 @@ fn row(unit: &UnitView, grouped: bool, cpu: Option<String>, paint: Paint) -> Vec
 /// A requirement that is not run by envctl itself says so.
 fn kind_text(unit: &UnitView) -> &str {
     match unit.driver.as_deref() {
-        Some(driver @ ("external" | "container")) => driver,
+        Some(driver @ ("external" | "container" | "shared")) => driver,
         _ => unit.kind.as_str(),
     }
 }

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
-use envctl_runtime::control::view::VariableView;
+use envctl_runtime::control::view::{SharedView, VariableView};
 use envctl_runtime::control::wire::{ClientView, Down, DropData, RequirementInfo, RequirementReply};
-use envctl_runtime::project::containers;
-use envctl_runtime::spec::UnitKind;
+use envctl_runtime::project::share::{self, DropLater};
+use envctl_runtime::project::{access, containers};
+use envctl_runtime::spec::{RequirementSpec, UnitKind};
 use envctl_supervisors::Name;
 use serde::Serialize;
 
@@ -97,6 +98,8 @@ struct Info<'a> {
     attributes: BTreeMap<&'a str, &'a str>,
     variables: BTreeMap<&'a str, &'a str>,
     clients: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<&'a SharedView>,
 }
 
 #[derive(Serialize)]
@@ -164,6 +167,13 @@ async fn list(context: &Context) -> Result<Exit, CliError> {
         context.output.object("requirements", true, &List { project: target.name, requirements })?;
         return Ok(Exit::Ok);
     }
+    if requirements.is_empty() {
+        context.output.say(&format!(
+            "{} has no requirements; `[requirements.postgres]` in envctl.toml is one",
+            harmless(&target.name)
+        ));
+        return Ok(Exit::Ok);
+    }
     let mut table = Table::new(&["NAME", "PRESET", "DRIVER", "STATE", "CLIENTS"]);
     for one in &requirements {
         let state = one.state.as_deref().unwrap_or("down");
@@ -196,6 +206,7 @@ async fn info(context: &Context, args: InfoArgs) -> Result<Exit, CliError> {
             attributes: refs(&attributes),
             variables: refs(&variables),
             clients: reply.clients.iter().map(|client| client.name.as_str()).collect(),
+            shared: reply.shared.as_ref(),
         };
         context.output.object("requirement", true, &body)?;
         return Ok(Exit::Ok);
@@ -209,6 +220,9 @@ fn described(name: &str, reply: &RequirementReply) -> String {
     if let Some(data) = &reply.data {
         text.push_str(&format!("data  {}\n", harmless(&data.display().to_string())));
     }
+    if let Some(shared) = &reply.shared {
+        text.push_str(&described_share(shared));
+    }
     for one in &reply.attributes {
         text.push_str(&format!("${{{}.{}}}  {}\n", harmless(name), harmless(&one.name), harmless(&one.value)));
     }
@@ -217,6 +231,22 @@ fn described(name: &str, reply: &RequirementReply) -> String {
     }
     for client in &reply.clients {
         text.push_str(&format!("client  envctl requirement {}\n", harmless(&client.name)));
+    }
+    text
+}
+
+fn described_share(shared: &SharedView) -> String {
+    let from = shared.template.as_ref().map(|from| format!(", made from {from}")).unwrap_or_default();
+    let mut text =
+        format!("shared  database {}{} of {}\n", harmless(&shared.database), harmless(&from), harmless(&shared.server));
+    for one in shared.with.iter().filter(|one| one.database != shared.database) {
+        let root = one.root.display().to_string();
+        text.push_str(&format!(
+            "with  {} ({}, {})\n",
+            harmless(&one.worktree),
+            harmless(&one.database),
+            harmless(&root)
+        ));
     }
     text
 }
@@ -265,13 +295,53 @@ pub(crate) async fn drop_all(context: &Context, target: &Target) -> Result<(), C
 
 async fn drop_unused(context: &Context, target: &Target, name: &Name) -> Result<(), CliError> {
     let places = context.target_places(target)?;
+    if let Some(requirement) = shared(target, name) {
+        return drop_shared(context, target, (name, requirement)).await;
+    }
     drop_volumes(context, target, name).await?;
-    let dropped = envctl_runtime::project::access::drop_data(&places, name).map_err(|error| {
+    let dropped = access::drop_data(&places, name).map_err(|error| {
         CliError::new("in-use", format!("failed to {}", chain(&error)))
             .hint("another session runs on this data: `envctl ps --all`; stop it first")
     })?;
     if dropped && !context.output.json {
         context.output.say(&format!("the data of {name} was dropped"));
+    }
+    Ok(())
+}
+
+fn shared<'t>(target: &'t Target, name: &Name) -> Option<&'t RequirementSpec> {
+    let unit = target.project.as_ref()?.loaded.spec.units.get(name)?;
+    match &unit.kind {
+        UnitKind::Requirement(requirement) => requirement.share.is_some().then_some(requirement),
+        UnitKind::Service(_) | UnitKind::Task(_) => None,
+    }
+}
+
+/// Its database on a shared server: the server drops it if it runs. Else that is written down, or the whole server's data goes
+/// if nobody else has any.
+async fn drop_shared(
+    context: &Context,
+    target: &Target,
+    (name, requirement): (&Name, &RequirementSpec),
+) -> Result<(), CliError> {
+    let places = context.target_places(target)?;
+    if let Some(client) = context.reading_daemon(&places).await? {
+        let units = vec![name.to_string()];
+        client.request(DropData { project: target.reference.clone(), units }).await?;
+        if !context.output.json {
+            context.output.say(&format!("the database of {name} was dropped; others on its server stay"));
+        }
+        return Ok(());
+    }
+    let failed = |message: String| CliError::new("in-use", format!("failed to {message}"));
+    access::drop_data(&places, name).map_err(|error| failed(chain(&error)))?;
+    let told = match share::drop_later(&context.places()?, &places, name, requirement).map_err(failed)? {
+        DropLater::Nothing => return Ok(()),
+        DropLater::Noted => "goes with the next start: its server does not run, and others have data on it",
+        DropLater::ServerDropped => "was dropped with the data of its server, which was nobody else's",
+    };
+    if !context.output.json {
+        context.output.say(&format!("the database of {name} {told}"));
     }
     Ok(())
 }

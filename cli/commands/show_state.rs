@@ -178,6 +178,8 @@ fn unit(entry: &Value, since: &str) -> Option<UnitView> {
         containers: Vec::new(),
         warnings: Vec::new(),
         driver: None,
+        shared: None,
+        failures: Default::default(),
     })
 }
 

@@ -50,6 +50,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     for line in &why.lines {
         context.output.line(&harmless(line))?;
     }
+    if unit.kind == "requirement" && !unit.failures.is_none() {
+        context.output.line(&format!("in this run: {}", unit.failures.text()))?;
+    }
     for event in why.chain.iter().filter(|_| args.chain) {
         context.output.line(&events::text(context, event))?;
     }

@@ -207,6 +207,7 @@ fn driver_text(driver: Driver) -> &'static str {
         Driver::Auto | Driver::Native => "run natively",
         Driver::Container => "run in a container",
         Driver::External => "run by somebody else: only asked whether it answers",
+        Driver::Shared => "a database on a server that is shared",
     }
 }
 

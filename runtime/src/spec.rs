@@ -148,6 +148,30 @@ pub struct RequirementSpec {
     pub whereabouts: Option<Whereabouts>,
     /// What the project does to it once it answers.
     pub init: Vec<InitSpec>,
+    /// Who shares its server, with [`Driver::Shared`].
+    pub share: Option<Box<ShareSpec>>,
+}
+
+/// A server that is shared, as one of those asks for it who share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareSpec {
+    /// Who shares it.
+    pub among: Among,
+    /// Whose database is copied for a new one: a worktree's name, `main` for the main checkout.
+    pub template: Option<String>,
+    /// How the server is run: never [`Driver::Shared`] or [`Driver::External`].
+    pub driver: Driver,
+    /// The port it wishes for, if not the preset's.
+    pub port: Option<u16>,
+}
+
+/// Who shares a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// The worktrees of a repository.
+    Project,
+    /// All projects of the session.
+    Machine,
 }
 
 /// What is wanted of a requirement's container, beside its preset.
@@ -168,6 +192,8 @@ pub struct PresetSpec {
     pub name: String,
     /// The preset.
     pub preset: Arc<Preset>,
+    /// The text of its file, unless it is built in.
+    pub text: Option<Arc<str>>,
 }
 
 /// How a requirement is run.
@@ -182,6 +208,8 @@ pub enum Driver {
     Container,
     /// Somebody else's server: never started or stopped.
     External,
+    /// A database on a server of ours that others use too.
+    Shared,
 }
 
 /// Where somebody else's server is.
@@ -400,6 +428,19 @@ impl Driver {
             Self::Native => "native",
             Self::Container => "container",
             Self::External => "external",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+// === impl Among ===
+
+impl Among {
+    /// Its name in a file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Machine => "machine",
         }
     }
 }

@@ -133,7 +133,7 @@ fn an_engine_that_goes_is_told_and_waited_for() {
 }
 
 #[test]
-fn a_port_that_somebody_took_is_left_to_them() {
+fn a20_a_container_whose_port_was_taken_is_removed_and_retried_on_the_next() {
     let Some(engine) = engine("containers: port taken") else { return };
     let env = TestEnvironment::new();
     let project = env.project(&redis(&engine));
@@ -155,16 +155,22 @@ fn a_port_that_somebody_took_is_left_to_them() {
     });
     assert_ne!(unit["ports"][0]["port"], port, "{unit:#}");
     assert!(has_event(&project, "port.moved"));
+    assert_eq!(engine.containers(None).len(), 1, "nothing is left of the attempt");
     project.down();
     thief.down();
 }
 
 #[test]
-fn a_killed_daemon_finds_its_containers_again() {
+fn a19_a_container_that_runs_on_another_port_than_wished_is_adopted_and_a_restart_recreates_it() {
     let Some(engine) = engine("containers: daemon dies") else { return };
     let env = TestEnvironment::new();
-    let project = env.project(&redis(&engine));
+    let wished = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let wish = wished.local_addr().expect("its address").port();
+    let project = env.project(&format!("{}port = {wish}\n", redis(&engine)));
     project.up();
+    let port = project.port("redis");
+    assert_ne!(port, wish, "it was taken");
+    drop(wished);
     let id = container(&engine, &project, "redis");
     let before = env.daemon_pid();
     proc::kill_hard(before);
@@ -173,9 +179,15 @@ fn a_killed_daemon_finds_its_containers_again() {
         if unit["adopted"] == true && unit["containers"][0] == id[..12] { Ok(unit) } else { Err(unit) }
     });
     assert_eq!((&adopted["incarnation"], &adopted["state"]), (&1.into(), &"ready".into()), "{adopted:#}");
+    assert_eq!(project.port("redis"), port, "where it is, whatever is free now");
     engine.docker(&["kill", &id]);
     let unit = until_ready_again(&project, 2);
     assert_eq!(unit["exit"]["code"], 137, "{unit:#}");
+    let second = container(&engine, &project, "redis");
+    project.envctl(&["restart", "redis"]).ok();
+    until_ready_again(&project, 3);
+    let third = container(&engine, &project, "redis");
+    assert!(id != second && second != third, "each life has a container of its own: {id} {second} {third}");
     project.down();
     assert_eq!(engine.containers(None), Vec::<String>::new());
 }
@@ -206,7 +218,7 @@ fn what_a_killed_session_left_in_the_engine_is_removed_at_the_next_start() {
 }
 
 #[test]
-fn an_unrelated_container_named_redis_is_touched_by_nothing() {
+fn a35_an_unrelated_container_named_redis_is_touched_by_nothing() {
     let Some(engine) = engine("containers: the stranger") else { return };
     let env = TestEnvironment::new();
     let project = env.project(&redis(&engine));
@@ -359,6 +371,69 @@ fn what_has_no_programs_on_this_machine_is_run_in_a_container() {
     let ps = project.envctl(&["ps", "--json"]).ok();
     let events = project.envctl(&["events", "--json"]).ok();
     assert!(!ps.stdout.contains(key) && !events.stdout.contains(key), "a secret is shown");
+    project.down();
+    assert_eq!(engine.containers(None), Vec::<String>::new());
+}
+
+#[test]
+fn a18_without_an_engine_one_concise_message_says_so_for_all_requirements() {
+    let env = TestEnvironment::new();
+    let one = |name: &str| {
+        format!(
+            "[requirements.{name}]\npreset = \"redis\"\ndriver = \"container\"\ncontainer = {{ engine = \"unix:///nowhere/docker.sock\" }}\n"
+        )
+    };
+    let project = env.project(&format!("name = \"shop\"\n{}{}{}", one("a"), one("b"), one("c")));
+    let up = project.envctl(UP_WAIT).exits(1);
+    up.complains(&["/nowhere/docker.sock", "systemctl start docker"]);
+    let times = |text: &str| up.stderr.matches(text).count();
+    assert_eq!((times("systemctl start docker"), times("hint:")), (1, 1), "{up}");
+    project.down();
+}
+
+const SUPABASE: [&str; 3] = ["supabase/postgres:15.8.1.085", "supabase/gotrue:v2.186.0", "kong:2.8.1"];
+
+/// When a container was started, by its place in the unit.
+fn started(engine: &Engine, unit: &Value, at: usize) -> String {
+    let id = unit["containers"][at].as_str().unwrap_or_else(|| panic!("no container: {unit:#}")).to_owned();
+    engine.docker(&["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", &id])
+}
+
+#[test]
+fn a22_an_auth_that_fails_is_started_again_alone_and_the_database_is_not_touched() {
+    let Some(engine) = engine("containers: auth dies") else { return };
+    SUPABASE.iter().for_each(|image| engine.stand_in(image));
+    let env = TestEnvironment::new();
+    let project = env.project(&preset(&engine, "supabase"));
+    project.up();
+    let unit = project.unit("supabase");
+    let before: Vec<String> = (0..3).map(|at| started(&engine, &unit, at)).collect();
+    engine.docker(&["kill", unit["containers"][1].as_str().expect("auth's id")]);
+    until(STATE_DEADLINE, "auth to be started again", || {
+        let now = started(&engine, &unit, 1);
+        if now == before[1] { Err(now) } else { Ok(()) }
+    });
+    let now = project.unit("supabase");
+    assert_eq!((&now["incarnation"], &now["containers"]), (&1.into(), &unit["containers"]), "{now:#}");
+    assert_eq!((started(&engine, &now, 0), started(&engine, &now, 2)), (before[0].clone(), before[2].clone()));
+    let logs = project.envctl(&["logs", "supabase", "--raw"]).ok();
+    assert!(logs.stdout.contains("auth has ended with 137: it alone is started again (1 of 5)"), "{logs}");
+    project.down();
+    assert_eq!(engine.containers(None), Vec::<String>::new());
+}
+
+#[test]
+fn a22_an_auth_that_never_answers_fails_with_phase_budget_elapsed_and_states() {
+    let Some(engine) = engine("containers: auth fails") else { return };
+    engine.stand_in(SUPABASE[0]);
+    engine.stand_in_with(SUPABASE[1], "STAND_IN_AUTH=fails");
+    engine.stand_in(SUPABASE[2]);
+    let env = TestEnvironment::new();
+    let project = env.project(&preset(&engine, "supabase"));
+    let up = project.envctl(&["up", "-d", "--wait", "--wait-timeout", "50s"]).exits(1);
+    up.complains(&["phase auth", "budget of 120s and 3 starts", "db running", "auth", "gateway created"]);
+    let unit = project.until_state("supabase", "failed");
+    assert_eq!(unit["incarnation"], 1, "the database was started once: {unit:#}");
     project.down();
     assert_eq!(engine.containers(None), Vec::<String>::new());
 }

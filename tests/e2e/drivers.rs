@@ -40,6 +40,7 @@ fn a16_a_port_that_is_taken_between_lease_and_bind_is_left_and_dependents_see_th
     assert_ne!(next, port);
     project.until("api", "told anew", |unit| unit["incarnation"] == 2 && unit["ready"] == true);
     until_told(&project, next);
+    assert_eq!(project.unit("redis")["failures"]["bind_conflict"], 1, "counted by class");
     let moved: Vec<_> = project.events_of("redis").into_iter().filter(|event| event["event"] == "port.moved").collect();
     let holder = format!("pid {}", std::process::id());
     assert!(moved.len() == 1 && moved[0]["message"].as_str().is_some_and(|text| text.contains(&holder)), "{moved:#?}");
@@ -58,6 +59,8 @@ fn a17_a_check_that_fails_for_a_while_is_tried_again_on_the_same_port() {
     ));
     project.up();
     let unit = project.unit("slow");
+    assert!(unit["failures"]["transient_probe"].as_u64() >= Some(1), "counted by class: {unit:#}");
+    project.envctl(&["why", "slow"]).ok().says(&["transient probe (asked again)"]);
     assert_eq!((&unit["incarnation"], &unit["restarts"]), (&1.into(), &0.into()), "{unit:#}");
     let failed = project.events_of("slow").into_iter().filter(|event| event["event"] == "unit.probe_failed").count();
     assert!(failed >= 1, "nobody was told that it did not answer yet");

@@ -36,6 +36,7 @@ mod reload;
 mod requirements;
 mod search;
 mod secrets;
+mod shared;
 mod shop;
 mod shortage;
 mod singleton;

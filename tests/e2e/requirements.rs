@@ -162,3 +162,25 @@ fn without_user_namespaces(env: &TestEnvironment, project: &Project<'_>, argumen
     command.args(["-c", WITHOUT_USER_NAMESPACES, "sh", ENVCTL]).args(arguments);
     env.start(&mut command, arguments).wait(Duration::from_secs(60))
 }
+
+#[test]
+fn a_project_without_requirements_says_so() {
+    let env = TestEnvironment::new();
+    let project = env.project("[services.well]\ncmd = [\"FX\", \"run\"]\n");
+    project.envctl(&["requirement", "list"]).ok().complains(&["has no requirements", "[requirements.postgres]"]);
+}
+
+#[test]
+fn what_is_kept_of_first_starts_is_pruned_and_made_anew() {
+    let env = TestEnvironment::new();
+    let project = env.project("[requirements.postgres]\n");
+    project.up();
+    let prune = |more: &[&str]| project.envctl(&[&["prune", "--templates", "--older-than", "0s"], more].concat()).ok();
+    let found = prune(&["--dry-run", "--json"]).json();
+    assert_eq!((&found["templates"][0]["preset"], &found["dry_run"]), (&"postgres".into(), &true.into()), "{found:#}");
+    assert!(found["bytes"].as_u64() > Some(1 << 20), "{found:#}");
+    prune(&["--yes"]).says(&["postgres"]);
+    prune(&[]).complains(&["no template"]);
+    project.envctl(&["requirement", "reset", "postgres", "--yes"]).ok();
+    project.until_state("postgres", "ready");
+}

@@ -16,6 +16,7 @@ use super::execute::Obstacle;
 use super::external::Elsewhere;
 use super::plan::{After, Plan, Wanted};
 use super::preset::{HOST, NoValue};
+use super::share::{self, Part};
 use super::{choose_rights, data_version, execute, external, locate, native};
 use crate::probe::{ExecRunner, Purpose};
 use crate::process::life::{end_strays, sweep};
@@ -23,7 +24,6 @@ use crate::process::{Command, Limits, Role, Scope};
 use crate::unit::{Asked, Begin, Kind, Prepared, UnitActor, UnitArgs, UnitReport};
 
 /// A requirement's one life.
-#[derive(Debug)]
 pub struct Requirement {
     /// What is wanted; the rights are chosen when it starts.
     pub wanted: Wanted,
@@ -33,6 +33,8 @@ pub struct Requirement {
     pub limits: Limits,
     /// The server somewhere else, if it is one.
     pub elsewhere: Option<Elsewhere>,
+    /// Its database there, if that server is one of ours which is shared.
+    pub part: Option<Part>,
     /// Its containers, if it may be run in some.
     pub contained: Option<Contained>,
     /// Whether it is run in nothing else; else in them where its programs are not on this machine.
@@ -45,10 +47,14 @@ pub type RequirementActor = UnitActor<Requirement>;
 // === impl Requirement ===
 
 impl Kind for Requirement {
-    async fn prepare(self, args: UnitArgs) -> Result<Prepared, StartError> {
+    async fn prepare(mut self, args: UnitArgs) -> Result<Prepared, StartError> {
         let runner = args.runner.with_role(Role::Step) as Arc<dyn ExecRunner>;
         if let Some(elsewhere) = &self.elsewhere {
-            return external::prepared(elsewhere, &self.wanted);
+            let prepared = external::prepared(elsewhere, &self.wanted)?;
+            return match self.part.take() {
+                None => Ok(prepared),
+                Some(part) => on_shared(part, (self.wanted, &self.path), prepared, (runner, args)).await,
+            };
         }
         let limits = self.limits;
         let plan = match self.plan(&*runner, args.begin).await? {
@@ -101,6 +107,31 @@ impl Requirement {
         }
         native::plan(&self.wanted, &binaries).map(|plan| Way::Native(Box::new(plan)))
     }
+}
+
+/// A life on a shared server: once that is up, its database is made before it may be called ready.
+async fn on_shared(
+    part: Part,
+    (wanted, path): (Wanted, &OsString),
+    prepared: Prepared,
+    (runner, args): (Arc<dyn ExecRunner>, UnitArgs),
+) -> Result<Prepared, StartError> {
+    let work = share::works(&wanted, &part, path).map_err(native::no_value)?;
+    if args.begin == Begin::Spawn
+        && let Some(server) = part.server
+    {
+        let text = "waiting for the server that is shared".to_owned();
+        (args.report)(UnitReport::Preparing { text, is_news: false });
+        server().await?;
+    }
+    // Only what has been done to the database is kept there; it may have been dropped with that.
+    let made = tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(&wanted.data_dir).await;
+    made.map_err(|error| StartError {
+        message: format!("make {}: {error}", wanted.data_dir.display()),
+        hint: Some("check the permissions of the state directory".to_owned()),
+        retry: true,
+    })?;
+    Ok(Prepared { after_ready: Some(after_ready(work, runner, args)), ..prepared })
 }
 
 /// A life in containers is asked and finished in the words of its preset, like one of this machine.

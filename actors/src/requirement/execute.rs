@@ -24,6 +24,9 @@ use crate::process::{Command, RunAs, listener};
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest time of one step after readiness: copying the template database.
 pub const AFTER_READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time of one way to copy a database: a big one is dumped and restored. How long it may take in all is said by
+/// the requirement's `ready.within`.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Longest time of the trial of a user namespace.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What keeps a server from being started.
@@ -103,9 +106,10 @@ pub async fn run_after_ready(items: &[After], runner: &dyn ExecRunner) -> Result
     let mut soft = Vec::new();
     for item in items {
         let Some(mark) = record::due(&item.due) else { continue };
-        let done = within(AFTER_READY_TIMEOUT, Box::pin(work(&item.work, runner)))
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {AFTER_READY_TIMEOUT:?}")));
+        let done = match &item.work {
+            Work::FirstOf(ways) => first_of(ways, runner).await,
+            work => timed(work, AFTER_READY_TIMEOUT, runner).await,
+        };
         match done {
             Ok(()) => mark.done().map_err(|error| retriable(format!("{}: {error}", item.label)))?,
             Err(text) if item.soft => soft.push(format!("failed to {}: {text}", item.label)),
@@ -363,10 +367,29 @@ fn passable(dir: &Path, uid: u32, gid: u32) -> bool {
 
 // === databases ===
 
-async fn work(work: &Work, runner: &dyn ExecRunner) -> Result<(), String> {
+/// The first way that works; if none does, what each of them said.
+async fn first_of(ways: &[(String, Work)], runner: &dyn ExecRunner) -> Result<(), String> {
+    let mut said = Vec::new();
+    for (label, way) in ways {
+        match timed(way, COPY_TIMEOUT, runner).await {
+            Ok(()) => return Ok(()),
+            Err(text) => said.push(format!("{label}: {text}")),
+        }
+    }
+    Err(said.join("; "))
+}
+
+async fn timed(item: &Work, limit: Duration, runner: &dyn ExecRunner) -> Result<(), String> {
+    within(limit, Box::pin(work(item, limit, runner)))
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+}
+
+async fn work(work: &Work, limit: Duration, runner: &dyn ExecRunner) -> Result<(), String> {
     match work {
+        Work::FirstOf(_) => Err("a way to do something is one piece of work".to_owned()),
         Work::Run(command) => {
-            let outcome = runner.run((**command).clone(), AFTER_READY_TIMEOUT).await?;
+            let outcome = runner.run((**command).clone(), limit).await?;
             if outcome.exit.is_normal() { Ok(()) } else { Err(format!("{}: {}", outcome.exit, shown(&outcome.tail))) }
         }
         Work::PostgresFile { url, file } => {

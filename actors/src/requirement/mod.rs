@@ -10,6 +10,7 @@
 //! data_dir/DATA            the server's own data, by the name in its preset; complete once it exists
 //! data_dir/DATA.partial    an initialisation under way or cut short; thrown away by the next
 //! data_dir/SECRET          0600, made once
+//! data_dir/clone.dump      a copy of another database under way
 //! data_dir/init.json       which steps of the project have been done to the data
 //! ```
 
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod preset;
 mod record;
 pub mod rights;
+pub mod share;
 mod template;
 
 pub use execute::{Obstacle, choose_rights, data_version, prepare, run_after_ready};
@@ -32,6 +34,7 @@ pub use native::plan;
 pub use plan::{Action, After, Init, Plan, Step, Wanted, When, Work, base_env};
 pub use preset::Preset;
 pub use rights::NoAccount;
+pub use share::Part;
 
 #[cfg(test)]
 mod tests;

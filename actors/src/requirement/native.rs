@@ -10,7 +10,7 @@ use envctl_supervisors::reason::StartError;
 
 use super::locate::Binaries;
 use super::plan::{Action, After, Due, Init, Plan, Step, Wanted, Work};
-use super::preset::model::{FirstStep, Native, Run, Statement};
+use super::preset::model::{AfterReady, FirstStep, Native, Run, Statement};
 use super::preset::{HOST, NoValue, PORT, Question, Scope, Text, Value, model};
 use crate::probe::spec::{EVERY_DEFAULT, FAILURES_DEFAULT, TIMEOUT_DEFAULT};
 use crate::probe::{Exchange, Probe, Schedule};
@@ -74,17 +74,20 @@ pub fn probe(
 /// # Errors
 /// A name without a value.
 pub fn after_ready(wanted: &Wanted, scope: &Scope) -> Result<Vec<After>, NoValue> {
-    let preset = wanted.preset.after_ready.iter().map(|step| {
-        let work = match (&step.postgres, &step.run) {
-            (Some(statement), _) => statement_work(statement, scope)?,
-            (None, Some(run)) => Work::Run(Box::new(run_command(wanted, scope, run)?)),
-            (None, None) => return Ok(None),
-        };
-        let label = step.what.fill(scope)?.text;
-        Ok(Some(After { label, work, soft: step.soft, due: Due::Always }))
-    });
+    let preset = wanted.preset.after_ready.iter().map(|step| step_work(wanted, scope, step));
     let own = wanted.init.iter().map(|init| init_work(wanted, scope, init).map(Some));
     preset.chain(own).filter_map(Result::transpose).collect()
+}
+
+/// A step of a preset; `None` if it does nothing.
+pub(super) fn step_work(wanted: &Wanted, scope: &Scope, step: &AfterReady) -> Result<Option<After>, NoValue> {
+    let work = match (&step.postgres, &step.run) {
+        (Some(statement), _) => statement_work(statement, scope)?,
+        (None, Some(run)) => Work::Run(Box::new(run_command(wanted, scope, run)?)),
+        (None, None) => return Ok(None),
+    };
+    let label = step.what.fill(scope)?.text;
+    Ok(Some(After { label, work, soft: step.soft, due: Due::Always }))
 }
 
 struct Planner<'a> {
@@ -246,6 +249,7 @@ pub fn native_scope(wanted: &Wanted, binaries: &Binaries, native: &Native) -> Sc
     scope.set("version", version);
     scope.set("major", version.split('.').next().unwrap_or_default());
     scope.set("server", binaries.server.display());
+    scope.set("bin", binaries.server.parent().unwrap_or(Path::new("")).display());
     for (name, path) in &binaries.tools {
         scope.set(format!("tool.{name}"), path.display());
     }
@@ -265,7 +269,7 @@ fn statement_work(statement: &Statement, scope: &Scope) -> Result<Work, NoValue>
     })
 }
 
-fn init_work(wanted: &Wanted, scope: &Scope, init: &Init) -> Result<After, NoValue> {
+pub(super) fn init_work(wanted: &Wanted, scope: &Scope, init: &Init) -> Result<After, NoValue> {
     let record = wanted.data_dir.join(INIT_RECORD);
     let (name, work, inputs) = match init {
         Init::Run { label, command, inputs } => (label.clone(), Work::Run(command.clone()), inputs.clone()),

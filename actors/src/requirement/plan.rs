@@ -227,6 +227,8 @@ pub enum Work {
     },
     /// A command that must end well.
     Run(Box<Command>),
+    /// The first of these that works, each with what it does; takes longer than other work.
+    FirstOf(Vec<(String, Work)>),
 }
 
 /// The environment of a requirement: next to nothing, so that no `PGDATA` or `LD_PRELOAD` of a caller changes it.
@@ -293,6 +295,7 @@ impl std::fmt::Debug for Work {
             Self::Postgres { .. } => f.write_str("statements for PostgreSQL"),
             Self::PostgresFile { file, .. } => write!(f, "{} for PostgreSQL", file.display()),
             Self::Run(command) => write!(f, "{:?} {:?}", command.program, command.args),
+            Self::FirstOf(ways) => f.debug_list().entries(ways).finish(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) fn unit(name: &str, state: UnitState) -> UnitView {
         degraded: false,
         warnings: Vec::new(),
         driver: None,
+        shared: None,
+        failures: Default::default(),
     }
 }
 

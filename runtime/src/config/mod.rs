@@ -49,6 +49,7 @@ mod project;
 mod reader;
 mod requirement;
 mod resolve;
+mod share;
 mod show;
 mod stop;
 mod supervise;

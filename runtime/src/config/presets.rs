@@ -23,6 +23,7 @@ use super::project;
 use super::reader::{Reader, table};
 use super::tree::{self, Table};
 use super::typed;
+use crate::spec::PresetSpec;
 
 /// Most preset files that are read of one directory: more were not written for one project.
 const FILES_MAX: usize = 100;
@@ -30,7 +31,7 @@ const FILES_MAX: usize = 100;
 /// Presets by name.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
-    own: BTreeMap<String, Arc<Preset>>,
+    own: BTreeMap<String, (Arc<Preset>, Arc<str>)>,
     /// Names whose preset could not be read: a use of one is no second error.
     bad: Vec<String>,
 }
@@ -43,7 +44,7 @@ pub(super) fn read(findings: &mut Findings, reader: &mut Reader<'_>, dirs: &[Pat
             let label = format!("preset `{key}`");
             let Some(name) = project::name(findings, key, &entry.key_at) else { continue };
             let read = table(findings, &entry.node, &label)
-                .and_then(|(keys, _)| preset(findings, keys, &entry.key_at, &label));
+                .and_then(|(keys, _)| Some((preset(findings, keys, &entry.key_at, &label)?, tree::written(keys))));
             catalog.add(&name, read);
         }
     }
@@ -95,11 +96,15 @@ fn place<'t>(keys: &'t Table, dotted: &str) -> Option<&'t Place> {
 
 impl Catalog {
     /// The preset of this name. `Err`: there is one that cannot be used, which has been told.
-    pub(super) fn get(&self, name: &str) -> Result<Option<Arc<Preset>>, ()> {
+    pub(super) fn get(&self, name: &str) -> Result<Option<PresetSpec>, ()> {
         if self.bad.iter().any(|bad| bad == name) {
             return Err(());
         }
-        Ok(self.own.get(name).cloned().or_else(|| preset::builtin(name).map(Arc::new)))
+        let found = match self.own.get(name) {
+            Some((preset, text)) => Some((preset.clone(), Some(text.clone()))),
+            None => preset::builtin(name).map(|preset| (Arc::new(preset), None)),
+        };
+        Ok(found.map(|(preset, text)| PresetSpec { name: name.to_owned(), preset, text }))
     }
 
     /// All names.
@@ -111,9 +116,11 @@ impl Catalog {
         names
     }
 
-    fn add(&mut self, name: &Name, preset: Option<Preset>) {
+    fn add(&mut self, name: &Name, preset: Option<(Preset, String)>) {
         match preset {
-            Some(preset) => drop(self.own.entry(name.to_string()).or_insert_with(|| Arc::new(preset))),
+            Some((preset, text)) => {
+                self.own.entry(name.to_string()).or_insert_with(|| (Arc::new(preset), text.into()));
+            }
             None => self.bad.push(name.to_string()),
         }
     }
@@ -133,7 +140,7 @@ impl Catalog {
         let Some(name) = project::name(findings, &stem, &at) else { return };
         let keys = tree::parse(findings, file, &text);
         let label = format!("preset `{name}`");
-        let read = preset(findings, &keys, &at, &label);
+        let read = preset(findings, &keys, &at, &label).map(|preset| (preset, text));
         self.add(&name, read);
     }
 }

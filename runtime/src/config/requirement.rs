@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envctl_actors::requirement::preset::{PORT, Preset};
+use envctl_actors::requirement::preset::{DATABASE, PORT, Preset};
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{ChildSpec, Shutdown};
 
@@ -14,6 +14,7 @@ use super::nearest::nearest;
 use super::origin::{At, Place};
 use super::presets::Catalog;
 use super::reader::{Reader, Wanted, text, wrong_type};
+use super::share;
 use super::supervise::choice;
 use super::tree::{Node, Value};
 use crate::spec::{Driver, InitSpec, PresetSpec, RequirementSpec, StopStep, Whereabouts};
@@ -59,24 +60,44 @@ impl RequirementReader<'_> {
         let written = self.options(reader);
         let init = self.init(reader);
         let container = container::read(self.findings, reader);
+        let among = share::among(self.findings, reader);
+        let template = self.owned(reader, "template");
         let preset = self.preset(reader)?;
         let options = self.checked_options(&preset, written, reader);
         let driver = match (driver, &whereabouts) {
             (Driver::Auto, Some(_)) => Driver::External,
             (driver, _) => driver,
         };
+        if let Err(mistake) = share::check_database(&preset.preset, options.get(DATABASE)) {
+            self.wrong(reader, mistake.key, &mistake.message, &mistake.hint);
+        }
+        let wish = share::Wish {
+            among,
+            template,
+            driver,
+            preset: &preset.preset,
+            has_database: options.contains_key(DATABASE),
+        };
+        let share = match share::read(reader, wish) {
+            Ok(share) => share.map(Box::new),
+            Err(mistake) => {
+                self.wrong(reader, mistake.key, &mistake.message, &mistake.hint);
+                None
+            }
+        };
         self.check_driver(reader, &preset, driver, whereabouts.is_some());
         if !init.is_empty() && driver == Driver::External {
             self.wrong(reader, "init", "envctl changes nothing in somebody else's server", "take `init` away");
         }
-        Some(RequirementSpec { preset, version, options, driver, container, whereabouts, init })
+        let driver = if share.is_some() { Driver::Shared } else { driver };
+        Some(RequirementSpec { preset, version, options, driver, container, whereabouts, init, share })
     }
 
     fn preset(&mut self, reader: &mut Reader<'_>) -> Option<PresetSpec> {
         let named = reader.text(self.findings, "preset");
         let wanted = named.unwrap_or(At { value: self.name.as_str(), at: self.at.clone() });
         match self.presets.get(wanted.value) {
-            Ok(Some(preset)) => return Some(PresetSpec { name: wanted.value.to_owned(), preset }),
+            Ok(Some(preset)) => return Some(preset),
             Err(()) => return None,
             Ok(None) => {}
         }

@@ -60,6 +60,28 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
+/// A table as a file of its own.
+pub(super) fn written(table: &Table) -> String {
+    let plain =
+        toml::Value::Table(table.iter().filter_map(|(key, entry)| Some((key.clone(), plain(&entry.node)?))).collect());
+    toml::to_string(&plain).unwrap_or_default()
+}
+
+/// The value without its place. Dates and numbers that do not fit stand in no preset.
+fn plain(node: &Node) -> Option<toml::Value> {
+    Some(match &node.value {
+        Value::Text(text) => toml::Value::String(text.clone()),
+        Value::Integer(number) => toml::Value::Integer(i64::try_from(*number).ok()?),
+        Value::Float(text) => toml::Value::Float(text.parse().ok()?),
+        Value::Boolean(flag) => toml::Value::Boolean(*flag),
+        Value::Datetime(_) => return None,
+        Value::Array(items) => toml::Value::Array(items.iter().filter_map(plain).collect()),
+        Value::Table(table) => toml::Value::Table(
+            table.iter().filter_map(|(key, entry)| Some((key.clone(), plain(&entry.node)?))).collect(),
+        ),
+    })
+}
+
 /// Reads the file with index `file`; syntax errors are noted.
 pub(super) fn parse(findings: &mut Findings, file: usize, text: &str) -> Table {
     let (table, errors) = DeTable::parse_recoverable(text);

@@ -185,7 +185,7 @@ impl UnitReader<'_> {
         }
         if let Some(UnitKind::Requirement(requirement)) = kind {
             ports.extend(further_ports(&requirement.preset.preset).map(|(name, base)| (name, PortWish { base })));
-            if requirement.driver == Driver::External {
+            if matches!(requirement.driver, Driver::External | Driver::Shared) {
                 // Nothing of ours listens. Where the other server does is told by the requirement itself.
                 return IndexMap::new();
             }

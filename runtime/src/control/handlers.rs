@@ -111,7 +111,8 @@ impl Handlers {
         let project = self.root.project(spec.clone(), files.clone()).await?;
         let pairs = request.environment.into_iter().map(|(name, value)| (name.into_vec(), value.into_vec()));
         let capture = capture_from_bytes(pairs);
-        let order = UpOrder { spec, files, units: request.units, no_deps: request.no_deps, capture };
+        let shared = self.root.share(&spec, &capture).await?;
+        let order = UpOrder { spec, files, units: request.units, no_deps: request.no_deps, capture, shared };
         ask(&project.actor, |reply| ProjectMessage::Up(order, reply)).await?
     }
 
@@ -122,7 +123,10 @@ impl Handlers {
         };
         let timeout = request.timeout_ms.map(Duration::from_millis);
         let order = DownOrder { units: request.units, timeout, kill: request.kill };
-        ask(&project.actor, |reply| ProjectMessage::Down(order, reply)).await?
+        let answer = ask(&project.actor, |reply| ProjectMessage::Down(order, reply)).await?;
+        // Whoever hears that all is down finds nothing of it, its servers included.
+        self.root.settle().await?;
+        answer
     }
 
     async fn ps(&self, request: Ps) -> Result<PsReply, Refusal> {
@@ -165,8 +169,21 @@ impl Handlers {
     }
 
     async fn drop_data(&self, request: DropData) -> Result<Accepted, Refusal> {
-        let project = self.must_find(&request.project).await?;
-        ask(&project.actor, |reply| ProjectMessage::DropData(request.units, reply)).await?
+        let project = match self.find(&request.project).await? {
+            Some(project) => project,
+            // It may have data though it has not been up since this daemon began.
+            None => {
+                let spec = load(request.project.root, Files::default()).await?;
+                self.root.project(spec, Files::default()).await?
+            }
+        };
+        let spec = ask(&project.actor, ProjectMessage::Spec).await?;
+        let shared = self.root.running(&spec).await?;
+        let held = shared.clone();
+        let answer = ask(&project.actor, |reply| ProjectMessage::DropData(request.units, held, reply)).await?;
+        self.root.release(shared.values().map(|held| held.lease).collect());
+        self.root.sweep(&spec).await?;
+        answer
     }
 
     /// Whoever waits for a project to be down would lose the answer to an upgrade.

@@ -116,9 +116,70 @@ pub struct UnitView {
     /// What is less than asked for, one line each: limits that this machine cannot hold, output that its disk does not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Of a requirement how it is run: `auto` (natively, unless told otherwise), `native`, `container` or `external`.
+    /// Of a requirement how it is run: `auto` (natively, unless told otherwise), `native`, `container`, `external` or
+    /// `shared`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+    /// Of a requirement with a database on a server that is shared: which one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedUse>,
+    /// Of a requirement: what went wrong in this run, by class.
+    #[serde(default, skip_serializing_if = "FailureCounts::is_none")]
+    pub failures: FailureCounts,
+}
+
+/// What went wrong with a requirement in one run, by what was done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FailureCounts {
+    /// Somebody else had its port: it got the next one.
+    #[serde(default)]
+    pub bind_conflict: u32,
+    /// A check had no good answer: it was asked again at the same place.
+    #[serde(default)]
+    pub transient_probe: u32,
+    /// Work after the start failed that can be done without: it is degraded.
+    #[serde(default)]
+    pub soft: u32,
+    /// A start failed that no further one could mend: it is failed.
+    #[serde(default)]
+    pub hard: u32,
+}
+
+/// A database on a shared server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedUse {
+    /// The name of the server's project.
+    pub server: String,
+    /// The database.
+    pub database: String,
+}
+
+/// What a requirement has on a shared server, and who else has something there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedView {
+    /// The name of the server's project.
+    pub server: String,
+    /// The server's unit in it.
+    pub unit: String,
+    /// The directory of that project.
+    pub dir: PathBuf,
+    /// The database.
+    pub database: String,
+    /// The database that it was made from.
+    pub template: Option<String>,
+    /// All databases with owners, its own too.
+    pub with: Vec<NeighbourView>,
+}
+
+/// Somebody's database on a shared server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourView {
+    /// The worktree: `main`, or as git knows it.
+    pub worktree: String,
+    /// Its directory.
+    pub root: PathBuf,
+    /// The database.
+    pub database: String,
 }
 
 /// A unit's state.
@@ -294,6 +355,27 @@ pub enum UpgradeOutcome {
     Done,
     /// The program of before serves on.
     Failed,
+}
+
+// === impl FailureCounts ===
+
+impl FailureCounts {
+    /// Whether nothing went wrong.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What did, in words; empty if nothing.
+    pub fn text(&self) -> String {
+        let one = |count: u32, what: &str| (count > 0).then(|| format!("{count} {what}"));
+        let parts = [
+            one(self.bind_conflict, "bind conflict (next port)"),
+            one(self.transient_probe, "transient probe (asked again)"),
+            one(self.soft, "soft (degraded)"),
+            one(self.hard, "hard (failed)"),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 // === impl UnitState ===

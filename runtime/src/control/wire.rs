@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::view::{DaemonView, EventView, ProjectView, VariableView};
+use super::view::{DaemonView, EventView, ProjectView, SharedView, VariableView};
 
 /// The protocol this build speaks best; `Hello` settles on the highest both know.
 pub const PROTOCOL_MAX: u32 = 1;
@@ -350,6 +350,9 @@ pub struct RequirementReply {
     pub variables: Vec<VariableView>,
     /// The clients that its preset declares.
     pub clients: Vec<ClientView>,
+    /// What it has on a server that is shared.
+    #[serde(default)]
+    pub shared: Option<SharedView>,
 }
 
 /// A program that talks to a requirement.

@@ -175,6 +175,8 @@ events! {
     RequirementPrepared = "requirement.prepared", "A requirement's data directory was made.", [PATH, TOOK];
     RequirementDegraded = "requirement.degraded", "A requirement is usable, but something of it failed that it can do without.", [];
     RequirementDropped = "requirement.dropped", "The data of a requirement was dropped.", [];
+    RequirementShared = "requirement.shared", "A requirement has a database on a server that others use too.", [];
+    RequirementServerDown = "requirement.server_down", "The server that a requirement shares is down.", [];
     OperatorAsked = "operator.asked", "Somebody asked for something by hand.", [VERB, UNITS, SIGNAL];
     ConfigChanged = "config.changed", "The configuration was read again and differs.", [PATHS, UNITS];
     ConfigRejected = "config.rejected", "A changed configuration is not valid; the old one stays.", [PATH, ERROR];

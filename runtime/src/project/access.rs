@@ -9,6 +9,7 @@ use envctl_supervisors::Name;
 use super::environment::mask;
 use super::operate::check_names;
 use super::requirements::{self, scope};
+use super::share::{self, Shared};
 use super::state::Project;
 use super::supervisor::Answer;
 use crate::control::view::VariableView;
@@ -87,7 +88,13 @@ impl Project {
             preset: requirement.preset.name.clone(),
             title: preset.title.clone(),
             driver: requirement.driver.as_str().to_owned(),
-            data: (requirement.driver != Driver::External).then(|| self.places.data(&id)),
+            data: match requirement.driver {
+                Driver::External => None,
+                // What is kept of it here is nothing but which steps were done.
+                Driver::Shared => self.shared.get(&id).map(|held| held.server.clone()),
+                Driver::Auto | Driver::Native | Driver::Container => Some(self.places.data(&id)),
+            },
+            shared: self.shared.get(&id).map(share::shared_view),
             attributes: attributes.map(|(name, value)| shown(&name, &value.value, value.secret, reveal)).collect(),
             variables: variables.map(|(name, value)| shown(name, &value.text, value.secret, reveal)).collect(),
             clients: clients(requirement, &scope, reveal),
@@ -95,12 +102,17 @@ impl Project {
     }
 
     /// Drops the data of requirements that are down; `units` empty: of all. Answered when it is gone.
-    pub fn drop_data(&mut self, units: &[String], reply: Answer<Accepted>) {
+    pub fn drop_data(&mut self, units: &[String], shared: Shared, reply: Answer<Accepted>) {
         match self.put_data_aside(units) {
             Err(refusal) => drop(reply.send(Err(refusal))),
             Ok((units, dirs)) => {
+                let ids: Vec<Name> = units.iter().filter_map(|unit| Name::new(unit).ok()).collect();
                 let volumes = self.drop_volumes(&units);
+                let databases = self.drop_shared(&ids, shared);
                 self.tasks.spawn(async move {
+                    if let Err(refusal) = databases.await {
+                        return drop(reply.send(Err(refusal)));
+                    }
                     if let Err(error) = volumes.await {
                         return drop(reply.send(Err(Refusal { hint: error.hint(), ..failed(&error) })));
                     }

@@ -40,7 +40,7 @@ pub(super) fn contained(
         Driver::Auto if preset.all_containers().next().is_some() => {
             Ok(build(project, id, spec, requirement, ports).ok())
         }
-        Driver::Auto | Driver::Native | Driver::External => Ok(None),
+        Driver::Auto | Driver::Native | Driver::External | Driver::Shared => Ok(None),
     }
 }
 
@@ -107,7 +107,7 @@ pub async fn drop_volumes(
     let around = Surroundings::of(requirement.container.engine.clone(), get);
     match requirement.driver {
         Driver::Container | Driver::Auto if has_volumes => {}
-        Driver::Container | Driver::Auto | Driver::Native | Driver::External => return Ok(0),
+        _ => return Ok(0),
     }
     match container::remove_volumes(&around, owner, unit.as_str()).await {
         Ok(names) => Ok(names.len()),

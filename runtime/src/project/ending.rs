@@ -102,6 +102,7 @@ impl Project {
         let how = if self.failure.is_some() { "has failed and is down" } else { "is down" };
         self.append(EventKind::RunStopped.event("", format!("{} {how}", self.spec.name)).detail("took_ms", took));
         self.ports.release();
+        self.let_all_go();
         self.data_leases.clear();
         self.forget_memory();
         self.run = None;

@@ -16,6 +16,7 @@ use serde_bytes::ByteBuf;
 use super::attributes::Ports;
 use super::environment::Capture;
 use super::memory_file;
+use super::share::{Held, Shared};
 use crate::journal::{Durability, atomic_write};
 
 /// Version of the file.
@@ -56,6 +57,9 @@ pub struct Memory {
     /// Whether its units end with the daemon.
     #[serde(default)]
     pub end_with_daemon: bool,
+    /// What its requirements have on shared servers, by unit.
+    #[serde(default)]
+    pub shared: BTreeMap<String, Held>,
 }
 
 /// Why a run ends, or has ended, by itself.
@@ -132,6 +136,7 @@ impl Memory {
         let (key, root) = (of.key, of.root.to_owned());
         let (ports, units) = (BTreeMap::new(), Vec::new());
         let (version, failure, boot, end_with_daemon) = (VERSION, None, boot_id(), false);
+        let shared = BTreeMap::new();
         Self {
             version,
             key,
@@ -146,6 +151,7 @@ impl Memory {
             failure,
             boot,
             end_with_daemon,
+            shared,
         }
     }
 
@@ -206,6 +212,11 @@ impl Memory {
         let entries = fs::read_dir(runtime_dir.join("projects")).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
         paths.map(|path| (path.clone(), Self::load(&path))).collect()
+    }
+
+    /// What its requirements have on shared servers.
+    pub fn shared(&self) -> Shared {
+        self.shared.iter().filter_map(|(unit, held)| Some((Name::new(unit).ok()?, held.clone()))).collect()
     }
 
     /// The files it was configured by.

@@ -8,7 +8,8 @@
 //!
 //! `supervisor` turns messages into engine events and carries out its effects; `operate` has what operators ask of it, and
 //! `takeover` what a new daemon does with a run it finds; `environment`, `attributes`, `commands`, `reports` and `views` are
-//! pure; `ports` leases, `requirements` fills presets in, and `obstacles` has what is in their way. One engine holds all units: one brain, so two restart loops never race.
+//! pure; `ports` leases, `requirements` fills presets in, `obstacles` has what is in their way, and `share`
+//! what they have on servers that others use too. One engine holds all units: one brain, so two restart loops never race.
 
 pub mod access;
 pub mod attributes;
@@ -33,6 +34,7 @@ mod publish;
 mod remember;
 pub mod reports;
 pub mod requirements;
+pub mod share;
 pub mod state;
 mod stopping;
 pub mod supervisor;

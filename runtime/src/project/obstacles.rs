@@ -20,6 +20,7 @@ impl Project {
     /// Somebody else listens on a port that was leased for a unit: it gets the next one, and whoever was told the old one is
     /// started again with the new one. The start that failed for it is tried again by the engine.
     pub(super) async fn port_taken(&mut self, id: &Name, incarnation: Incarnation, port: u16, owner: &str) {
+        self.units[id].failures.bind_conflict += 1;
         let moves = &mut self.units[id].port_moves;
         *moves += 1;
         if *moves > PORT_MOVES_MAX {
@@ -50,12 +51,13 @@ impl Project {
             let text = format!("{id} is usable, and less than whole: {line}");
             self.append(EventKind::RequirementDegraded.event("", text).unit(id).incarnation(incarnation));
         }
+        self.units[id].failures.soft += u32::try_from(lines.len()).unwrap_or(u32::MAX);
         self.units[id].degraded = lines;
         self.publish_soon();
     }
 
     /// Starts anew what lives with an address that is nobody's any more.
-    async fn tell_dependents(&mut self, id: &Name) {
+    pub(super) async fn tell_dependents(&mut self, id: &Name) {
         let lives = |unit: &Name| self.engine.child(unit.as_str()).is_some_and(|child| child.state.is_alive());
         let told: Vec<Name> = self
             .spec

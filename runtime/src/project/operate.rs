@@ -18,13 +18,25 @@ use crate::journal::new_run_id;
 use crate::journal::views::Facts;
 use crate::leases::lease_dir;
 use crate::nearest::nearest;
-use crate::spec::{Driver, ProjectSpec, UnitKind, UnitSpec};
+use crate::spec::{Driver, ProjectSpec, RequirementSpec, UnitKind, UnitSpec};
 
 // === impl Project ===
 
 impl Project {
     /// Starts units; begins a run or joins the one there is.
-    pub async fn up(&mut self, order: UpOrder) -> Result<UpReply, Refusal> {
+    pub async fn up(&mut self, mut order: UpOrder) -> Result<UpReply, Refusal> {
+        let before = self.take_grants(std::mem::take(&mut order.shared));
+        let answer = self.up_with(order).await;
+        if answer.is_ok() {
+            self.let_go(&before);
+        } else {
+            let granted = std::mem::replace(&mut self.shared, before);
+            self.let_go(&granted);
+        }
+        answer
+    }
+
+    async fn up_with(&mut self, order: UpOrder) -> Result<UpReply, Refusal> {
         let joined = self.is_running();
         let before = self.wanted();
         let changed = if joined { self.changed(&order.spec) } else { Vec::new() };
@@ -49,6 +61,7 @@ impl Project {
             }
             return Err(refusal);
         }
+        self.attend_all();
         if joined {
             self.converge(changed, &old.0).await;
         }
@@ -186,8 +199,14 @@ impl Project {
     }
 
     fn lease_data(&mut self) -> Result<(), Refusal> {
-        for (id, unit) in &self.spec.units {
+        let spec = self.spec.clone();
+        for (id, unit) in &spec.units {
             let UnitKind::Requirement(requirement) = &unit.kind else { continue };
+            if requirement.driver == Driver::Shared {
+                // Another server than before has other secrets.
+                self.secrets.remove(id);
+                self.know_shared(id, requirement)?;
+            }
             if self.data_leases.contains_key(id) || requirement.driver == Driver::External {
                 continue;
             }
@@ -199,11 +218,33 @@ impl Project {
             let lease = lease
                 .map_err(|error| refused(error.to_string(), "another session runs on this data: `envctl ps --all`"))?;
             self.data_leases.insert(id.clone(), lease);
-            let secrets = preset::secrets(&requirement.preset.preset, &dir).map_err(|error| {
-                refused(format!("keep the secrets of {id}: {error}"), "check the permissions of the state directory")
-            })?;
-            self.secrets.insert(id.clone(), secrets);
+            if requirement.driver != Driver::Shared {
+                let known = self.know_secrets(id, requirement, &dir);
+                known.map_err(|error| keep_secrets(id, &error))?;
+            }
         }
+        Ok(())
+    }
+
+    /// The secrets of a shared server are the server's.
+    fn know_shared(&mut self, id: &Name, requirement: &RequirementSpec) -> Result<(), Refusal> {
+        let Some(held) = self.shared.get(id).cloned() else { return Ok(()) };
+        let named = Name::new(&held.project).ok().zip(Name::new(&held.unit).ok());
+        let Some((project, unit)) = named else { return Ok(()) };
+        let dir = self.server_data(&held.server, &project, &unit).map_err(|error| {
+            refused(format!("find the server that {id} shares: {error}"), "check the state directory")
+        })?;
+        self.know_secrets(id, requirement, &dir).map_err(|error| keep_secrets(id, &error))
+    }
+
+    pub(super) fn know_secrets(
+        &mut self,
+        id: &Name,
+        requirement: &RequirementSpec,
+        dir: &std::path::Path,
+    ) -> std::io::Result<()> {
+        let secrets = preset::secrets(&requirement.preset.preset, dir)?;
+        self.secrets.insert(id.clone(), secrets);
         Ok(())
     }
 
@@ -222,6 +263,7 @@ impl Project {
     /// A run that could not begin leaves nothing behind.
     pub(super) fn abandon(&mut self) {
         self.ports.release();
+        self.let_all_go();
         self.data_leases.clear();
         for unit in self.units.values_mut() {
             if let Some(log) = unit.log.take() {
@@ -334,6 +376,10 @@ pub(super) fn check_names(spec: &ProjectSpec, names: &[String]) -> Result<Vec<Na
         }
     };
     names.iter().map(check).collect()
+}
+
+fn keep_secrets(id: &Name, error: &std::io::Error) -> Refusal {
+    refused(format!("keep the secrets of {id}: {error}"), "check the permissions of the state directory")
 }
 
 fn refused(message: String, hint: &str) -> Refusal {

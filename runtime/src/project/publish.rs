@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::attributes::port_views;
 use super::reports::{self, Facts};
+use super::share;
 use super::state::Project;
 use super::supervisor::ProjectMessage;
 use super::units::Unit;
@@ -49,7 +50,9 @@ impl Project {
             let attributes = self.attributes.get(&child.id).unwrap_or(&empty);
             let ports = port_views(numbers.get(&child.id), &spec.kind, attributes);
             let group = self.spec.group_of(&child.id).map(|group| &group.id);
-            Some(views::unit_view(&child, Sources { spec, unit, group }, ports))
+            let mut view = views::unit_view(&child, Sources { spec, unit, group }, ports);
+            view.shared = self.shared.get(&child.id).map(share::use_of);
+            Some(view)
         };
         let units = self.engine.children().filter_map(view).collect();
         views::project_view(Whole { spec: &self.spec, run: self.run.as_ref(), failure: self.failure.as_ref() }, units)

@@ -89,12 +89,15 @@ impl Project {
             && memory.is_of_files(&self.files)
             && memory.is_of_capture(&self.capture)
             && self.ports.are(&memory.ports)
+            && memory.shared.len() == self.shared.len()
+            && self.shared.iter().all(|(unit, held)| memory.shared.get(unit.as_str()) == Some(held))
     }
 
     fn memory(&self, run: &Run) -> Memory {
         let of = Of { key: self.places.key(), root: &self.spec.root, files: &self.files };
         let mut memory = Memory::new(of, run.id.clone(), run.number, &self.capture);
         memory.set_ports(&self.ports.numbers());
+        memory.shared = self.shared.iter().map(|(unit, held)| (unit.to_string(), held.clone())).collect();
         memory.failure.clone_from(&self.failure);
         memory.end_with_daemon = self.ends_with_daemon();
         let glances = self.engine.glances().enumerate();

@@ -10,18 +10,19 @@
 //! are attributes marked as such, and no view, event or report is made of those.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use envctl_actors::process::{Command, Limits, RunAs};
 use envctl_actors::requirement::actor::Requirement;
-use envctl_actors::requirement::preset::{Given, HOST, NoValue, PORT, Scope, Value};
+use envctl_actors::requirement::preset::{DATABASE, Given, HOST, NoValue, PORT, Scope, Value};
 use envctl_actors::requirement::{Elsewhere, Init, Wanted, base_env};
 use envctl_supervisors::Name;
 use envctl_supervisors::reason::StartError;
 use indexmap::IndexMap;
 
 use super::environment::path_of;
+use super::share::Shared;
 use super::state::Project;
 use super::url::Url;
 use crate::project::environment::Capture;
@@ -44,6 +45,8 @@ pub struct Sources<'a> {
     pub capture: &'a Capture,
     /// All secrets.
     pub secrets: &'a Secrets,
+    /// What requirements have on shared servers.
+    pub shared: &'a Shared,
 }
 
 /// Why somebody else's server is not known.
@@ -62,6 +65,9 @@ pub enum Unplaced {
         /// The usual port.
         port: u16,
     },
+    /// It has nothing on a shared server yet.
+    #[error("find its server: the one that is shared is not up")]
+    NotShared,
     /// A text of the preset names what is not there.
     #[error("fill in its preset: {0}")]
     Preset(#[from] NoValue),
@@ -86,8 +92,16 @@ pub fn scope(
         secrets: sources.secrets.get(id).cloned().unwrap_or_default(),
         attributes: BTreeMap::new(),
     };
-    if requirement.driver != Driver::External {
-        return Ok((preset.scope(&given)?, None));
+    match requirement.driver {
+        Driver::External => {}
+        Driver::Shared => {
+            let held = sources.shared.get(id).ok_or(Unplaced::NotShared)?;
+            given.ports.clone_from(&held.ports);
+            given.options.insert(DATABASE.to_owned(), held.database.clone());
+            let port = held.ports.get(preset.probe.port()).copied().ok_or(Unplaced::NotShared)?;
+            return Ok((preset.scope(&given)?, Some((HOST.to_owned(), port))));
+        }
+        Driver::Auto | Driver::Native | Driver::Container => return Ok((preset.scope(&given)?, None)),
     }
     let place = place(sources, unit, requirement)?;
     let at = (place.host.clone(), place.port);
@@ -225,7 +239,7 @@ impl Place {
 
 impl Project {
     pub(super) fn sources(&self) -> Sources<'_> {
-        Sources { project: &self.spec, capture: &self.capture, secrets: &self.secrets }
+        Sources { project: &self.spec, capture: &self.capture, secrets: &self.secrets, shared: &self.shared }
     }
 
     /// The ready-made variables of a requirement; none of what is no requirement, or is not known yet.
@@ -266,7 +280,8 @@ impl Project {
             env,
             run_as: RunAs::Caller,
         };
-        Ok(Requirement { wanted, path, limits: Limits::default(), elsewhere, contained: None, is_contained: false })
+        let (limits, part) = (Limits::default(), self.part(id));
+        Ok(Requirement { wanted, path, limits, elsewhere, part, contained: None, is_contained: false })
     }
 
     /// The project's own steps: scripts run in its directory, with what units get that need the requirement.
@@ -302,7 +317,12 @@ impl Project {
 
 /// The caller's cache directory (XDG Base Directory Specification); kept data is nobody's loss.
 fn cache_dir(capture: &Capture) -> Option<PathBuf> {
-    let absolute = |name: &str| capture.get(OsStr::new(name)).map(PathBuf::from).filter(|path| path.is_absolute());
+    cache_dir_of(|name| capture.get(OsStr::new(name)).cloned())
+}
+
+/// Where data is kept that is the same for every requirement of its kind; `get`: somebody's environment.
+pub fn cache_dir_of(get: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name: &str| get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(base.join(CACHE_FOLDER))
 }
@@ -312,6 +332,7 @@ fn unplaced(error: Unplaced) -> StartError {
         Unplaced::NoVariable(_) => {
             Some("set one of them in `.env` or the environment of `up`, or write `url` or `host`".to_owned())
         }
+        Unplaced::NotShared => Some("`envctl up -d` brings it up".to_owned()),
         Unplaced::NoUrl { .. } | Unplaced::Preset(_) => None,
     };
     StartError { message: error.to_string(), hint, retry: false }

@@ -31,16 +31,17 @@ use super::memory_file::MemoryFile;
 use super::ports::HeldPorts;
 use super::publish::Telling;
 use super::requirements::Secrets;
+use super::share::Shared;
 use super::supervisor::ProjectMessage;
 use super::units::Unit;
 use super::views::{Whole, project_view};
-use crate::control::view::ProjectView;
+use crate::control::view::{FailureCounts, ProjectView};
 use crate::control::wire::{DownReply, Killed, Refusal};
 use crate::journal::events::{EventBuilder, EventKind};
 use crate::journal::{Journal, ProjectKey, now};
 use crate::leases::{DirLease, Leases};
 use crate::places::{Places, ProjectPlaces};
-use crate::spec::{Attributes, ProjectSpec};
+use crate::spec::{Attributes, ProjectSpec, UnitKind};
 
 /// What all projects of a session share.
 #[derive(Clone)]
@@ -61,6 +62,8 @@ pub struct Session {
     pub leases: Arc<Leases>,
     /// An `envctl` program, which looks after containers; none: there can be no containers.
     pub program: Option<std::path::PathBuf>,
+    /// Called with the leases on shared servers that a run has given back.
+    pub released: Arc<dyn Fn(Vec<u64>) + Send + Sync>,
     /// Called when a project has come to rest.
     pub quiet: Arc<dyn Fn() + Send + Sync>,
 }
@@ -94,6 +97,12 @@ pub struct Project {
     pub(super) data_leases: BTreeMap<Name, DirLease>,
     pub(super) attributes: Attributes,
     pub(super) secrets: Secrets,
+    /// What requirements have on shared servers.
+    pub(super) shared: Shared,
+    /// Those servers' projects, as far as they are heard of.
+    pub(super) servers: BTreeMap<Name, watch::Receiver<ProjectView>>,
+    /// Who hears of them.
+    pub(super) attending: BTreeMap<Name, AbortHandle>,
     pub(super) units: IndexMap<Name, Unit>,
     pub(super) view: watch::Sender<ProjectView>,
     timers: BTreeMap<TimerKey, AbortHandle>,
@@ -183,6 +192,9 @@ impl Project {
             data_leases: BTreeMap::new(),
             attributes: Attributes::new(),
             secrets: Secrets::new(),
+            shared: Shared::new(),
+            servers: BTreeMap::new(),
+            attending: BTreeMap::new(),
             units: IndexMap::new(),
             view: watch::Sender::new(view),
             timers: BTreeMap::new(),
@@ -231,6 +243,7 @@ impl Project {
 
     /// A report from a unit's actor about one life.
     pub async fn reported(&mut self, id: Name, incarnation: Incarnation, report: UnitReport) {
+        let is_requirement = self.is_requirement(&id);
         let Some(unit) = self.units.get_mut(&id) else { return };
         if unit.actor_of(incarnation).is_none() {
             return;
@@ -253,6 +266,7 @@ impl Project {
             UnitReport::Left(text) => return self.left_behind(&id, incarnation, &text),
             UnitReport::SpawnFailed(error) => {
                 unit.actor = None;
+                unit.failures.hard += u32::from(is_requirement && !error.retry);
                 Event::SpawnFailed { id, incarnation, error }
             }
             UnitReport::Ready => Event::Ready { id, incarnation },
@@ -406,6 +420,7 @@ impl Project {
         (self.failure, self.ended_with_daemon, self.windows) = (None, false, Windows::default());
         for unit in self.units.values_mut() {
             (unit.since_engine, unit.cause, unit.hint) = (None, None, None);
+            unit.failures = FailureCounts::default();
             unit.escaped.clear();
         }
     }
@@ -475,10 +490,17 @@ impl Project {
         self.drive(Event::Timer(key)).await;
     }
 
+    fn is_requirement(&self, id: &Name) -> bool {
+        self.spec.units.get(id).is_some_and(|unit| matches!(unit.kind, UnitKind::Requirement(_)))
+    }
+
     fn failing(&mut self, id: &Name, incarnation: Incarnation, detail: String) {
         let message = format!("a check of {id} says no");
         let event = EventKind::UnitProbeFailed.event("", message).unit(id).incarnation(incarnation);
         self.append(event.detail("answer", detail.as_str()));
+        if self.is_requirement(id) {
+            self.units[id].failures.transient_probe += 1;
+        }
         self.units[id].cause = Some(format!("not ready yet: {detail}"));
         self.publish_soon();
     }

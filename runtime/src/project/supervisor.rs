@@ -25,6 +25,7 @@ use super::containers;
 use super::environment::Environment;
 use super::memory::{Files, Memory};
 use super::requirements::variables;
+use super::share::{Grants, Seen, Shared};
 use super::state::{Project, Session};
 use super::terminal::Terminal;
 use crate::control::view::ProjectView;
@@ -66,6 +67,8 @@ pub struct UpOrder {
     pub no_deps: bool,
     /// The caller's environment.
     pub capture: Capture,
+    /// What was given for the requirements that share a server.
+    pub shared: Grants,
 }
 
 /// What a `down` brings.
@@ -98,8 +101,14 @@ pub enum ProjectMessage {
     Guest(String, Answer<ExecReply>),
     /// What a requirement offers.
     RequirementInfo(String, bool, Answer<RequirementReply>),
-    /// Drop the data of requirements that are down.
-    DropData(Vec<String>, Answer<Accepted>),
+    /// Drop the data of requirements that are down; what they have on shared servers that run.
+    DropData(Vec<String>, Shared, Answer<Accepted>),
+    /// What it is configured to be.
+    Spec(RpcReplyPort<Arc<ProjectSpec>>),
+    /// Hear of a shared server from now on.
+    Attend(Name, watch::Receiver<ProjectView>),
+    /// A shared server is seen.
+    ServerSeen(Name, Seen),
     /// The state, now and after every change.
     Watch(RpcReplyPort<watch::Receiver<ProjectView>>),
     /// Its journal.
@@ -180,7 +189,10 @@ impl Actor for ProjectActor {
             ProjectMessage::RequirementInfo(unit, reveal, reply) => {
                 drop(reply.send(project.requirement_info(&unit, reveal)));
             }
-            ProjectMessage::DropData(units, reply) => project.drop_data(&units, reply),
+            ProjectMessage::DropData(units, shared, reply) => project.drop_data(&units, shared, reply),
+            ProjectMessage::Spec(reply) => drop(reply.send(project.spec.clone())),
+            ProjectMessage::Attend(id, view) => project.attend(id, view),
+            ProjectMessage::ServerSeen(id, seen) => project.server_seen(&id, seen).await,
             ProjectMessage::Watch(reply) => {
                 project.publish();
                 let _ = reply.send(project.view.subscribe());
@@ -385,7 +397,7 @@ pub(super) fn relay_env(
     Ok([(name.into(), value.into())].into())
 }
 
-fn requirement_envelope(
+pub(super) fn requirement_envelope(
     project: &Project,
     id: &Name,
     ports: &IndexMap<Name, u16>,

@@ -43,6 +43,7 @@ impl Project {
         self.reset_engine();
         let run = Run { id: memory.run.clone(), number: memory.run_number, started: Instant::now(), closing: false };
         self.run = Some(run);
+        self.shared = memory.shared();
         let holder = self.holder();
         self.ports.readopt(&self.spec, &self.session.leases.clone(), &holder, &memory.ports());
         if let Err(refusal) = self.equip().await {

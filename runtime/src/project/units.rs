@@ -10,6 +10,7 @@ use envctl_supervisors::spec::Incarnation;
 use ractor::ActorRef;
 
 use super::reports;
+use crate::control::view::FailureCounts;
 
 /// One unit's run-time facts.
 #[derive(Debug)]
@@ -54,6 +55,10 @@ pub struct Unit {
     pub degraded: Vec<String>,
     /// Ports it lost to somebody else since it was ready.
     pub port_moves: u32,
+    /// Which life of the server that it shares was last seen ready.
+    pub server_life: Option<u32>,
+    /// What went wrong in this run, if it is a requirement.
+    pub failures: FailureCounts,
     /// How often its actor failed in this life.
     pub actor_failures: u32,
 }
@@ -84,6 +89,8 @@ impl Unit {
             containers: Vec::new(),
             degraded: Vec::new(),
             port_moves: 0,
+            server_life: None,
+            failures: FailureCounts::default(),
             actor_failures: 0,
         }
     }

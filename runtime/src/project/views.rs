@@ -41,6 +41,7 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         UnitKind::Service(_) | UnitKind::Task(_) => None,
     };
     let probed = spec.ready.is_some() || driver.is_some();
+    let is_elsewhere = matches!(driver, Some(Driver::External | Driver::Shared));
     let is_contained = driver == Some(Driver::Container) || !unit.containers.is_empty();
     UnitView {
         name: child.id.to_string(),
@@ -54,7 +55,7 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         probed,
         // The pid is known until its end has been told of, which is after the engine has seen it.
         // What only stands for containers, or for somebody else's server, is no process of it.
-        pid: unit.pid.filter(|_| child.state.is_alive() && driver != Some(Driver::External) && !is_contained),
+        pid: unit.pid.filter(|_| child.state.is_alive() && !is_elsewhere && !is_contained),
         incarnation: child.incarnation.map_or(0, |incarnation| incarnation.0),
         restarts: child.restarts,
         since: unit.since.clone(),
@@ -72,6 +73,8 @@ pub fn unit_view(child: &ChildView, sources: Sources<'_>, ports: Vec<PortView>) 
         adopted: unit.adopted,
         escaped: unit.escaped.clone(),
         warnings: unit.warnings.iter().chain(&unit.log_trouble).chain(&unit.degraded).cloned().collect(),
+        shared: None,
+        failures: unit.failures,
         degraded: !unit.degraded.is_empty(),
         driver: driver.map(|driver| if is_contained { Driver::Container } else { driver }.as_str().to_owned()),
     }

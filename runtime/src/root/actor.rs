@@ -23,8 +23,10 @@ use crate::journal::{EventKind, Journal, ProjectKey};
 use crate::leases::Leases;
 use crate::places::Places;
 use crate::project::memory::{Files, Memory};
+use crate::project::share::server::is_server;
 use crate::project::state::Session;
 use crate::project::supervisor::{DownOrder, ProjectActor, ProjectArgs, ProjectMessage};
+use crate::root::shares::{Leased, Servers, Start};
 use crate::spec::ProjectSpec;
 
 /// How long the processes of a run that nobody could take over have to end in order.
@@ -33,7 +35,7 @@ const ORPHANS_GRACE: Duration = Duration::from_secs(5);
 /// The root as others use it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Root {
-    actor: ActorRef<RootMessage>,
+    pub(super) actor: ActorRef<RootMessage>,
 }
 
 /// What the root is started with.
@@ -130,6 +132,14 @@ pub enum RootMessage {
     Journal(RpcReplyPort<Journal>),
     /// What an upgrade brings to rest; refused by a session that ends.
     Parts(RpcReplyPort<Result<Parts, Refusal>>),
+    /// A lease on the shared server of a requirement.
+    Lease(Arc<ProjectSpec>, Name, Start, RpcReplyPort<Result<Option<Leased>, Refusal>>),
+    /// Leases that are given back.
+    Release(Vec<u64>),
+    /// Say when the servers that go down are down.
+    Settle(RpcReplyPort<()>),
+    /// Drop the data of a requirement's shared server if nobody has any there.
+    Sweep(Arc<ProjectSpec>, Name, RpcReplyPort<()>),
 }
 
 /// The actor.
@@ -137,17 +147,19 @@ pub enum RootMessage {
 struct RootActor;
 
 /// Its state.
-struct State {
-    session: Session,
-    projects: BTreeMap<PathBuf, Project>,
+pub(super) struct State {
+    pub(super) session: Session,
+    pub(super) projects: BTreeMap<PathBuf, Project>,
+    /// Who has leases on shared servers, and which of those are going down.
+    pub(super) servers: Servers,
     /// Runs of an earlier daemon that could not be taken over yet, because their configuration is broken.
     orphans: BTreeMap<PathBuf, Orphan>,
     clients: usize,
     idle_after: Option<Duration>,
     idle_timer: Option<AbortHandle>,
-    shutdown: Option<Vec<RpcReplyPort<Escaped>>>,
+    pub(super) shutdown: Option<Vec<RpcReplyPort<Escaped>>>,
     ended: watch::Sender<Life>,
-    tasks: JoinSet<()>,
+    pub(super) tasks: JoinSet<()>,
     /// Ends with the root.
     _pump: Pump,
 }
@@ -224,7 +236,10 @@ impl Root {
         self.actor.get_cell()
     }
 
-    async fn ask<T: Send + 'static>(&self, message: impl FnOnce(RpcReplyPort<T>) -> RootMessage) -> Result<T, Refusal> {
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<T>) -> RootMessage,
+    ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.actor.cast(message(reply.into())).map_err(|_| shutting_down())?;
         answer.await.map_err(|_| shutting_down())
@@ -264,7 +279,7 @@ impl Actor for RootActor {
         let (journal, _) = Journal::start_linked(myself.get_cell()).await?;
         let processes = Processes::start(heart, myself.get_cell()).await?;
         let pump = Pump::start()?;
-        let quiet = myself.clone();
+        let (quiet, released) = (myself.clone(), myself.clone());
         let session = Session {
             name,
             places,
@@ -274,11 +289,13 @@ impl Actor for RootActor {
             registry,
             leases,
             program,
+            released: Arc::new(move |leases| drop(released.cast(RootMessage::Release(leases)))),
             quiet: Arc::new(move || drop(quiet.cast(RootMessage::Quiet))),
         };
         let mut state = State {
             session,
             projects: BTreeMap::new(),
+            servers: Servers::default(),
             orphans: BTreeMap::new(),
             clients: 0,
             idle_after,
@@ -327,6 +344,12 @@ impl Actor for RootActor {
             RootMessage::Journal(reply) => drop(reply.send(state.session.journal.clone())),
             RootMessage::HeartPid(reply) => state.tell_heart_pid(reply),
             RootMessage::Parts(reply) => drop(reply.send(state.parts())),
+            RootMessage::Lease(spec, unit, start, reply) => {
+                drop(reply.send(state.lease(&myself, &spec, &unit, start).await))
+            }
+            RootMessage::Release(leases) => state.release(&leases),
+            RootMessage::Settle(reply) => state.settle(reply),
+            RootMessage::Sweep(spec, unit, reply) => state.sweep(&spec, &unit, reply),
         }
         while state.tasks.try_join_next().is_some() {}
         Ok(())
@@ -363,7 +386,7 @@ impl Actor for RootActor {
 // === impl State ===
 
 impl State {
-    async fn project(
+    pub(super) async fn project(
         &mut self,
         myself: &ActorRef<RootMessage>,
         spec: Arc<ProjectSpec>,
@@ -430,6 +453,7 @@ impl State {
         let has_died = !self.session.processes.heart_said().await.is_ok_and(|said| said.replaced);
         for (path, mut memory) in memories {
             memory.end_with_daemon &= has_died;
+            self.servers.remember(&memory);
             let (root, files) = (memory.root.clone(), memory.files());
             let loaded = load(&root, &files);
             self.orphans.insert(root, Orphan { path: path.clone(), memory });
@@ -441,6 +465,7 @@ impl State {
                 tracing::error!(path = %path.display(), error, "a run cannot be taken over yet");
             }
         }
+        self.resume_servers();
         for stray in self.session.processes.list().await {
             // Whose memory cannot be read may be anybody: then nobody is taken for a stray.
             if whole && !known.contains(&stray.tag.project) {
@@ -491,14 +516,13 @@ impl State {
         let orphans = std::mem::take(&mut self.orphans).into_values().collect();
         let processes = self.session.processes.clone();
         let (myself, projects) = (myself.clone(), self.projects.values().cloned().collect::<Vec<_>>());
+        let places = self.session.places.clone();
         self.tasks.spawn(async move {
-            let downs = futures::future::join_all(projects.iter().map(|project| async {
-                let (reply, answer) = oneshot::channel();
-                let order = DownOrder { units: Vec::new(), timeout: None, kill: false };
-                let _ = project.actor.cast(ProjectMessage::Down(order, reply.into()));
-                answer.await.ok().and_then(Result::ok)
-            }));
-            let replies = downs.await.into_iter().flatten().collect();
+            // What others use goes last.
+            let (servers, users): (Vec<_>, Vec<_>) =
+                projects.into_iter().partition(|project| is_server(&places, &project.root));
+            let mut replies = all_down(&users).await;
+            replies.extend(all_down(&servers).await);
             end_orphans(&processes, orphans).await;
             let _ = myself.cast(RootMessage::Down(replies));
         });
@@ -539,6 +563,16 @@ impl State {
             let _ = reply.send(processes.heart_pid().await);
         });
     }
+}
+
+async fn all_down(projects: &[Project]) -> Vec<DownReply> {
+    let downs = futures::future::join_all(projects.iter().map(|project| async {
+        let (reply, answer) = oneshot::channel();
+        let order = DownOrder { units: Vec::new(), timeout: None, kill: false };
+        let _ = project.actor.cast(ProjectMessage::Down(order, reply.into()));
+        answer.await.ok().and_then(Result::ok)
+    }));
+    downs.await.into_iter().flatten().collect()
 }
 
 /// Ends the processes of runs that nobody could take over: asks first, then kills.

@@ -9,6 +9,7 @@
 //! The root finds projects, counts who is there, and ends the session in order. It decides nothing about units.
 
 mod actor;
+mod shares;
 
 pub use actor::{Escaped, Life, Parts, Project, Root, RootArgs, RootMessage};
 pub(crate) use actor::{load, shutting_down};

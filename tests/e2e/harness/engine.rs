@@ -172,9 +172,16 @@ impl Engine {
     /// Makes an image of the fixture that stands in for another: it is found here, so nothing is fetched.
     #[track_caller]
     pub(crate) fn stand_in(&self, image: &str) {
+        self.stand_in_with(image, "PATH=/bin");
+    }
+
+    /// As [`Engine::stand_in`], with a variable.
+    #[track_caller]
+    pub(crate) fn stand_in_with(&self, image: &str, variable: &str) {
         let tar = self.root.path().join("envctl-fixture.tar").display().to_string();
         let entry = "ENTRYPOINT [\"envctl-fixture\", \"stand-in\"]";
-        self.docker(&["import", "-c", "ENV PATH=/bin", "-c", entry, &tar, image]);
+        let variable = format!("ENV {variable}");
+        self.docker(&["import", "-c", "ENV PATH=/bin", "-c", &variable, "-c", entry, &tar, image]);
     }
 
     /// What it has mounted and not unmounted.

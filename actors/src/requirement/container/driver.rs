@@ -28,6 +28,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long the end of a life may wait for the engine: what it cannot remove now is removed at the next start.
 const AFTERMATH_WITHIN: Duration = Duration::from_secs(20);
 
+/// How often a container that stands before others is started again by itself in one life: more often than the start waits for
+/// it, so that it is the start that fails, with its reasons.
+const PART_RESTARTS_MAX: u32 = 5;
+
 /// A requirement's life in containers.
 #[derive(Debug, Clone)]
 pub struct Contained {
@@ -84,7 +88,9 @@ pub async fn prepare(
             }
         };
         let grace_ms = u64::try_from(args.manners.plan.grace().as_millis()).unwrap_or(u64::MAX);
-        let order = Order { address: engine.address().clone(), containers: ids, grace_ms };
+        let parts = &life.contained.pod.parts;
+        let (names, restarts) = parts.iter().map(|part| (part.name.clone(), restarts_of(part))).unzip();
+        let order = Order { address: engine.address().clone(), containers: ids, grace_ms, names, restarts };
         prepared.command = life.command(&order)?;
         let starter = life.clone();
         prepared.launch = Some(Box::pin(async move { watch::launch(&starter, &engine, &order.containers).await }));
@@ -323,6 +329,11 @@ impl Life {
             stdin: None,
         }
     }
+}
+
+/// What others stand behind is started again with them; what only stands before others, by itself.
+fn restarts_of(part: &Part) -> u32 {
+    if part.after.is_empty() { 0 } else { PART_RESTARTS_MAX }
 }
 
 fn left(error: &EngineError) -> String {

@@ -5,7 +5,8 @@
 //! TERM to the relay ──▶ stop of the containers; their end is its end, their code is its code
 //! ```
 //!
-//! It is told ids alone, no secret; it starts nothing (the driver does, once it listens) and decides nothing. While the engine
+//! It is told ids and names alone, no secret. The driver starts the containers, once it listens; it starts again by itself, a few
+//! times, what only stands before others (an auth server, a gateway), so that the database behind stays as it is. While the engine
 //! is gone it waits for it: whether the containers live on is not known before the engine is back.
 
 use std::ffi::OsString;
@@ -46,6 +47,9 @@ const BACK_MAX: Duration = Duration::from_secs(2);
 /// The engine kills so much later than the life would: whoever looks after the life is to be the one that does.
 const GRACE_EXTRA: Duration = Duration::from_secs(1);
 
+/// Pause before a container is started again, times the number of that start.
+const AGAIN_PAUSE: Duration = Duration::from_millis(500);
+
 /// What the relay is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
@@ -55,6 +59,12 @@ pub struct Order {
     pub containers: Vec<String>,
     /// Milliseconds the containers have to end when they are asked to.
     pub grace_ms: u64,
+    /// What each is called.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// How often each is started again by itself before its end is the end of all.
+    #[serde(default)]
+    pub restarts: Vec<u32>,
 }
 
 /// The end of a container.
@@ -87,6 +97,8 @@ struct Relay {
     /// One for each container that has not ended.
     followers: JoinSet<(usize, End)>,
     ends: Vec<Option<End>>,
+    /// How often each has been started again.
+    restarted: Vec<u32>,
     /// What the engine is asked to do meanwhile.
     errands: JoinSet<Result<(), EngineError>>,
     is_stopping: bool,
@@ -125,7 +137,29 @@ impl Relay {
         }
         let ends = vec![None; order.containers.len()];
         let errands = JoinSet::new();
-        Ok(Self { engine, order, outputs, followers, ends, errands, is_stopping: false, was_asked: false })
+        let restarted = vec![0; order.containers.len()];
+        Ok(Self { engine, order, outputs, followers, ends, restarted, errands, is_stopping: false, was_asked: false })
+    }
+
+    /// Starts a container again that has ended, if it may be; the others stay as they are.
+    async fn again(&mut self, at: usize, end: End) -> bool {
+        let allowed = self.order.restarts.get(at).copied().unwrap_or_default();
+        let (End::Code(code), false, true) = (end, self.is_stopping, self.restarted[at] < allowed) else {
+            return false;
+        };
+        self.restarted[at] += 1;
+        let number = self.restarted[at];
+        let name = self.order.names.get(at).map_or("a container", String::as_str).to_owned();
+        self.outputs
+            .say(&format!("{name} has ended with {code}: it alone is started again ({number} of {allowed})"))
+            .await;
+        let (engine, outputs, id) = (self.engine.clone(), self.outputs.clone(), self.order.containers[at].clone());
+        let pause = AGAIN_PAUSE.saturating_mul(number);
+        self.followers.spawn(async move {
+            sleep(pause).await;
+            (at, follow_again(&engine, &id, &outputs).await)
+        });
+        true
     }
 
     /// Runs to the end of all containers; gives the exit code.
@@ -138,6 +172,9 @@ impl Relay {
                 Some(signal) = signals.next() => relay.signalled(signal),
                 Some(ended) = relay.followers.join_next() => {
                     let Ok((at, end)) = ended else { return FAILED };
+                    if relay.again(at, end).await {
+                        continue;
+                    }
                     relay.ends[at] = Some(end);
                     first.get_or_insert(end);
                     // They live and end together.
@@ -201,7 +238,21 @@ fn code_of(first: Option<End>) -> u8 {
 
 /// Carries a container's output until the container has ended.
 async fn follow(engine: &Engine, id: &str, outputs: &Outputs) -> End {
-    let mut stream = attach(engine, id).await;
+    let stream = attach(engine, id).await;
+    carry(engine, id, outputs, stream).await
+}
+
+/// Starts a container that has ended, and carries its output until it has again.
+async fn follow_again(engine: &Engine, id: &str, outputs: &Outputs) -> End {
+    let stream = attach(engine, id).await;
+    if let Err(error) = engine.start(id).await {
+        outputs.say(&format!("failed to {error}")).await;
+        return End::Code(FAILED.into());
+    }
+    carry(engine, id, outputs, stream).await
+}
+
+async fn carry(engine: &Engine, id: &str, outputs: &Outputs, mut stream: Result<Stream, Error>) -> End {
     let (mut pause, mut lost) = (BACK_MIN, None);
     loop {
         if let Ok(stream) = &mut stream {

@@ -206,6 +206,39 @@ fn the_engines_words_become_ours() {
     assert!(error.hint().unwrap().contains("usermod"), "the hint says what to do");
 }
 
+/// An engine that starts containers and never says so.
+async fn slow_engine(listener: tokio::net::UnixListener, is_running: bool) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((mut connection, _)) = listener.accept().await {
+        connections.spawn(async move {
+            let mut request = vec![0; 4096];
+            let read = connection.read(&mut request).await.unwrap_or_default();
+            if String::from_utf8_lossy(&request[..read]).contains("/start") {
+                std::future::pending::<()>().await;
+            }
+            let body = format!("{{\"Id\": \"1\", \"State\": {{\"Running\": {is_running}}}}}");
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = connection.write_all(format!("{head}{body}").as_bytes()).await;
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a21_a_container_that_runs_is_started_though_the_engine_did_not_say_so_in_time() {
+    for is_running in [true, false] {
+        let dir = tempfile::TempDir::new().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let mut server = tokio::task::JoinSet::new();
+        server.spawn(slow_engine(listener, is_running));
+        let engine = super::engine::Engine::at(&Address::Unix(socket)).unwrap();
+        let started = engine.start("1").await;
+        assert_eq!(started.is_ok(), is_running, "{started:?}");
+    }
+}
+
 #[test]
 fn an_archive_is_what_tar_makes_of_it() {
     let files = BTreeMap::from([("/etc/a.conf".to_owned(), "x = 1\n".to_owned()), ("/b".to_owned(), "y".repeat(600))]);

@@ -1,10 +1,11 @@
 //! What happens beside a life in containers: the start of its containers once the relay listens, and the engine's events while
 //! they live. Nothing is polled; the engine is asked again only while it is gone.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bollard::models::EventMessage;
+use bollard::models::{ContainerState, EventMessage};
 use bollard::query_parameters::EventsOptionsBuilder;
 use envctl_supervisors::reason::StartError;
 use futures::{Stream, StreamExt};
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::driver::Life;
 use super::engine::Engine;
 use super::error::EngineError;
+use super::labels;
 use super::spec::Part;
 use crate::probe::{Purpose, Target, check};
 use crate::unit::UnitReport;
@@ -24,6 +26,10 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(3);
 const BACK_SECS: i64 = 2;
 /// How long a container that others wait for may take to answer: databases make their data at the first start.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+/// How long a container that stands before others may be silent before it is started again.
+const PART_SILENT_MAX: Duration = Duration::from_secs(38);
+/// Starts of such a container before the whole is given up.
+const PART_STARTS_MAX: usize = 3;
 /// Pause before it is asked again; doubles with each, up to the longest.
 const ASK_MIN: Duration = Duration::from_millis(50);
 const ASK_MAX: Duration = Duration::from_secs(1);
@@ -66,36 +72,101 @@ async fn start(life: &Life, engine: &Engine, part: &Part, id: &str) -> Result<()
     for name in &part.after {
         let before = life.contained.pod.parts.iter().find(|one| one.name == *name);
         if let Some(before) = before {
-            answers(life, before).await?;
+            answers(life, engine, before).await?;
         }
     }
     engine.start(id).await.map_err(EngineError::into_start_error)
 }
 
-/// Waits until a part answers.
-async fn answers(life: &Life, part: &Part) -> Result<(), StartError> {
+/// What is known of a part that does not answer yet.
+struct Phase<'a> {
+    part: &'a Part,
+    began: Instant,
+    /// When each of its starts was, as the engine says.
+    starts: BTreeSet<String>,
+    /// When the last of them was seen.
+    seen: Instant,
+}
+
+/// Waits until a part answers. One that only stands before others gets further starts of its own: it ends by itself, or is
+/// killed when it has been silent for long; the relay starts it again.
+async fn answers(life: &Life, engine: &Engine, part: &Part) -> Result<(), StartError> {
     let Some(probe) = &part.probe else { return Ok(()) };
-    let (until, mut pause) = (Instant::now() + ANSWERS_WITHIN, ASK_MIN);
+    let now = Instant::now();
+    let mut phase = Phase { part, began: now, starts: BTreeSet::new(), seen: now };
+    let (until, mut pause) = (now + ANSWERS_WITHIN, ASK_MIN);
     loop {
         // Its listener is the engine's, not the relay's.
         let asked = check(probe, &Target { leader: None }, &*life.runner, ASK_TIMEOUT);
         let answer = timeout_at(until, Box::pin(asked)).await;
-        match answer {
+        let why = match answer {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(_)) if Instant::now() < until => {}
-            Ok(Err(failure)) => return Err(silent(part, &failure.to_string())),
-            Err(_) => return Err(silent(part, "no answer")),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        phase.look(life, engine).await;
+        if Instant::now() >= until || phase.is_over() {
+            return Err(phase.silent(life, engine, &why).await);
         }
         sleep(pause).await;
         pause = (pause * 2).min(ASK_MAX);
     }
 }
 
-fn silent(part: &Part, why: &str) -> StartError {
-    StartError {
-        message: format!("start it: its container {} did not answer within {ANSWERS_WITHIN:?}: {why}", part.name),
-        hint: Some("its log tells more".to_owned()),
-        retry: true,
+/// The container of a part.
+async fn container_of(life: &Life, engine: &Engine, part: &Part) -> Option<(String, ContainerState)> {
+    let found = life.containers(engine).await.ok()?;
+    let id = found.into_iter().find(|one| one.labels.get(labels::PART) == Some(&part.name))?.id;
+    let state = engine.state(&id).await.ok()??;
+    Some((id, state))
+}
+
+// === impl Phase ===
+
+impl Phase<'_> {
+    fn may_start_again(&self) -> bool {
+        !self.part.after.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.may_start_again() && self.starts.len() > PART_STARTS_MAX
+    }
+
+    /// Counts its starts, and has it started again if it has been silent for long.
+    async fn look(&mut self, life: &Life, engine: &Engine) {
+        if !self.may_start_again() {
+            return;
+        }
+        let Some((id, state)) = container_of(life, engine, self.part).await else { return };
+        if state.started_at.is_some_and(|at| self.starts.insert(at)) {
+            self.seen = Instant::now();
+        } else if self.seen.elapsed() > PART_SILENT_MAX {
+            self.seen = Instant::now();
+            let _ = engine.kill(&id, libc::SIGKILL).await;
+        }
+    }
+
+    /// The failure: which phase, its budget, how long it took, and how all containers are.
+    async fn silent(&self, life: &Life, engine: &Engine, why: &str) -> StartError {
+        let mut states = Vec::new();
+        for part in &life.contained.pod.parts {
+            let state =
+                container_of(life, engine, part).await.and_then(|(_, state)| Some((state.status?, state.exit_code)));
+            states.push(match state {
+                Some((status, Some(code))) if code != 0 => format!("{} {status} ({code})", part.name),
+                Some((status, _)) => format!("{} {status}", part.name),
+                None => format!("{} unknown", part.name),
+            });
+        }
+        let elapsed = self.began.elapsed().as_secs_f32();
+        let message = format!(
+            "start it: phase {}: no answer within its budget of {ANSWERS_WITHIN:?} and {PART_STARTS_MAX} starts ({elapsed:.1} s, {} starts seen): {why}; {}",
+            self.part.name,
+            self.starts.len().max(1),
+            states.join(", ")
+        );
+        // It has had further starts already; the rest has none to blame.
+        StartError { message, hint: Some("its log tells more".to_owned()), retry: !self.may_start_again() }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::model::{AfterReady, Container, Native, Preset, Probe, Run};
+use super::model::{AfterReady, Container, Databases, Native, Preset, Probe, Run};
 use super::text::Text;
 
 /// Something wrong.
@@ -23,6 +23,10 @@ const EARLY: [&str; 4] = ["host", "project", "unit", "port"];
 const NATIVE: [&str; 5] = ["dir", "data", "version", "major", "server"];
 /// Names that are known when a container is made.
 const CONTAINER: [&str; 3] = ["version", "major", "inside.host"];
+/// Names that are known when a database of a shared server is made or dropped.
+const SHARE: [&str; 2] = ["bin", "template"];
+/// The option that says which database is meant.
+pub const DATABASE: &str = "database";
 /// Most random bytes of a secret: more than 256 bits are of no use.
 const SECRET_BYTES_MAX: u8 = 64;
 /// Fewest: 64 bits, which nobody guesses over a loopback socket.
@@ -46,7 +50,9 @@ pub fn check(preset: &Preset) -> Vec<Mistake> {
     }
     check.circles();
     check.probe("probe", &preset.probe, &early);
-    preset.after_ready.iter().for_each(|step| check.after_ready(step));
+    let known = check.known(&EARLY, check.tools());
+    preset.after_ready.iter().for_each(|step| check.after_ready("after_ready", step, &known));
+    check.share();
     check.clients();
     if let Some(native) = &preset.native {
         check.native(native);
@@ -184,9 +190,33 @@ impl Check<'_> {
         }
     }
 
-    fn after_ready(&mut self, step: &AfterReady) {
-        let known = self.known(&EARLY, self.tools());
-        self.open_texts("after_ready.what", [&step.what], &known);
+    fn share(&mut self) {
+        let Some(share) = &self.preset.share else { return };
+        let known = self.known(&[&EARLY[..], &SHARE[..]].concat(), self.tools());
+        for (key, steps) in
+            [("share.create", &share.create), ("share.clone", &share.clone), ("share.drop", &share.drop)]
+        {
+            steps.iter().for_each(|step| self.after_ready(key, step, &known));
+        }
+        if !self.preset.options.contains_key(DATABASE) {
+            let message = format!("no option `{DATABASE}` says which database is meant");
+            self.wrong("share", message, format!("write options.{DATABASE}, and use it in `attributes`"));
+        }
+        let unknown = share.server.keys().find(|name| !self.preset.options.contains_key(*name));
+        if let Some(name) = unknown.cloned() {
+            self.wrong(format!("share.server.{name}"), "there is no such option", "name one of `options`");
+        }
+        if share.drop.is_empty() {
+            self.wrong("share.drop", "nothing says how a database is dropped", "write a list of steps");
+        }
+        if (share.databases == Databases::Numbers) != share.databases_max.is_some() {
+            let message = "`databases_max` goes with numbers, and numbers with it";
+            self.wrong("share.databases_max", message, "write databases = \"numbers\" and databases_max = 16");
+        }
+    }
+
+    fn after_ready(&mut self, key: &str, step: &AfterReady, known: &BTreeSet<String>) {
+        self.open_texts(&format!("{key}.what"), [&step.what], known);
         match (&step.postgres, &step.run) {
             (Some(statement), None) => {
                 let texts = [
@@ -195,14 +225,11 @@ impl Check<'_> {
                     Some(&statement.sql),
                     statement.otherwise.as_ref(),
                 ];
-                texts.into_iter().flatten().for_each(|text| self.text("after_ready.postgres", text, &known));
+                let key = format!("{key}.postgres");
+                texts.into_iter().flatten().for_each(|text| self.text(&key, text, known));
             }
-            (None, Some(run)) => self.run("after_ready.run", run, &known),
-            _ => self.wrong(
-                "after_ready",
-                format!("\"{}\" does not say what is done", step.what),
-                "write `postgres` or `run`",
-            ),
+            (None, Some(run)) => self.run(&format!("{key}.run"), run, known),
+            _ => self.wrong(key, format!("\"{}\" does not say what is done", step.what), "write `postgres` or `run`"),
         }
     }
 

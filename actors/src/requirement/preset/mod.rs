@@ -18,6 +18,8 @@
 //! | `dir`, `data` | the directory that belongs to the requirement, and that of its data | native |
 //! | `server`, `tool.NAME`, `file.NAME` | paths of programs and of written files | native |
 //! | `version`, `major` | the wanted version, else that of the data, else the first known | native, container |
+//! | `bin` | the directory of the server's programs; empty in a container | `share` |
+//! | `template` | the database to be copied | `share.clone` |
 //! | `into` | where the data is being made | `native.first` |
 //! | `inside.NAME` | the port to listen on inside the container | container |
 //! | `inside.host` | the address to listen on there: `0.0.0.0`, or `127.0.0.1` where it has the machine's network | container |
@@ -33,7 +35,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use check::{Mistake, check};
+pub use check::{DATABASE, Mistake, check};
 pub use model::{Preset, Question};
 pub use secret::secrets;
 pub use text::{NoValue, Scope, Text, Value};

@@ -65,6 +65,9 @@ pub struct Preset {
     /// Somebody else's server.
     #[serde(default)]
     pub external: Option<External>,
+    /// How one server has a database for each of several requirements; `None`: it cannot be shared.
+    #[serde(default)]
+    pub share: Option<Share>,
 }
 
 /// A secret.
@@ -386,6 +389,40 @@ pub struct External {
     /// Which option or secret is the URL's password.
     #[serde(default)]
     pub password: Option<String>,
+}
+
+/// How one server has a database for each of several requirements. The option `database` says which one is meant;
+/// `${template}` is the one to be copied.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// How databases are told apart.
+    pub databases: Databases,
+    /// Most databases, where they have numbers.
+    #[serde(default)]
+    pub databases_max: Option<u32>,
+    /// Options of the server itself, which has a database of nobody's.
+    #[serde(default)]
+    pub server: BTreeMap<String, String>,
+    /// Makes a database that is not there yet. At every start: each must be idempotent.
+    #[serde(default)]
+    pub create: Vec<AfterReady>,
+    /// Ways to make a database as a copy of another one, best first: the first that works is enough.
+    #[serde(default)]
+    pub clone: Vec<AfterReady>,
+    /// Drops a database. Must be idempotent.
+    #[serde(default)]
+    pub drop: Vec<AfterReady>,
+}
+
+/// How the databases of a server are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Databases {
+    /// By names.
+    Names,
+    /// By numbers from 0.
+    Numbers,
 }
 
 /// A probe's question.

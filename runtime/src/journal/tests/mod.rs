@@ -77,6 +77,8 @@ fn unit(name: &str, state: UnitState) -> UnitView {
         degraded: false,
         warnings: Vec::new(),
         driver: None,
+        shared: None,
+        failures: Default::default(),
     }
 }
 
