@@ -5,7 +5,7 @@
 //!
 //! | purpose | state | `successes` good in a row | `failures` bad in a row | delay |
 //! |---|---|---|---|---|
-//! | ready | waiting | `Ready` | – (each new detail: `Failing`) | 10 ms growing to `every`, 1 s at most |
+//! | ready | waiting | `Ready` | – (each new detail: `Failing`) | 20 ms, then 10 ms growing to `every`, 1 s at most |
 //! | ready | ready | – | `Unready` | `every` |
 //! | ready | lost | `Ready` | – | `every`, 1 s at most |
 //! | alive | – | – | `LivenessLost`, and counts anew | `every` |
@@ -57,7 +57,7 @@ pub struct Cadence {
 
 #[derive(Debug, Clone)]
 enum State {
-    /// Not ready yet.
+    /// Not ready yet, and after a bad answer asked again after so long.
     Waiting { delay: Duration, told: Option<ProbeFailure>, reports: u32 },
     /// Ready (or alive).
     Good,
@@ -65,9 +65,11 @@ enum State {
     Lost,
 }
 
-/// The first readiness check comes this long after the start: hardly a program listens any earlier. Then each delay is a third
-/// longer than the last, so what is up is known to be when it has waited a third as long as it took.
-pub const DELAY_FIRST: Duration = Duration::from_millis(10);
+/// The first readiness check comes this long after the start: most programs are not listening any earlier.
+pub const DELAY_FIRST: Duration = Duration::from_millis(20);
+/// The second comes so much later. Then each delay is a third longer than the last, so a unit that is up waits for its check
+/// about a third as long as it took to start.
+pub const DELAY_SECOND: Duration = Duration::from_millis(10);
 /// Longest delay between readiness checks while a unit is not ready: nobody should wait longer for a thing that is up.
 pub const DELAY_NOT_READY_MAX: Duration = Duration::from_secs(1);
 /// The delay between the good answers of a row that makes a unit ready: long enough that a server which answers and dies at once
@@ -82,7 +84,7 @@ impl Cadence {
     /// The beginning of an incarnation.
     pub fn new(schedule: Schedule, purpose: Purpose) -> Self {
         let state = match purpose {
-            Purpose::Ready => State::Waiting { delay: DELAY_FIRST, told: None, reports: 0 },
+            Purpose::Ready => State::Waiting { delay: DELAY_SECOND, told: None, reports: 0 },
             Purpose::Alive => State::Good,
         };
         Self { schedule, purpose, state, failures: 0, successes: 0 }
@@ -91,7 +93,7 @@ impl Cadence {
     /// How long to wait before the first check.
     pub fn first(&self) -> Duration {
         match &self.state {
-            State::Waiting { delay, .. } => (*delay).min(self.quick()),
+            State::Waiting { .. } => DELAY_FIRST.min(self.quick()),
             State::Good | State::Lost => self.schedule.every,
         }
     }
@@ -152,8 +154,9 @@ impl Cadence {
             // It answered: what is missing is only the confirmation that it goes on doing so.
             State::Waiting { .. } if self.successes > 0 => DELAY_CONFIRM,
             State::Waiting { delay, .. } => {
-                *delay = (*delay * 4 / 3).min(quick);
-                *delay
+                let now = (*delay).min(quick);
+                *delay = now * 4 / 3;
+                now
             }
             State::Good => self.schedule.every,
             State::Lost => quick,

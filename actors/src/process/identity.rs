@@ -4,6 +4,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::procfs;
 use super::sys::child;
@@ -112,6 +115,14 @@ impl Stat {
             exit_code: fields.get(52 - 3).and_then(|field| field.parse().ok()),
         })
     }
+}
+
+/// Waits until a process is gone, at most this long. Blocks the thread.
+pub fn until_gone(pid: u32, within: Duration) {
+    let Ok(pidfd) = child::pidfd_open(pid) else { return };
+    let mut wait = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    // An error is no reason to wait on.
+    let _ = poll(&mut wait, PollTimeout::try_from(within).unwrap_or(PollTimeout::ZERO));
 }
 
 /// This boot's id; empty where the kernel does not tell it. Read once: no process outlives its boot.

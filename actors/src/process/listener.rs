@@ -5,6 +5,7 @@
 //! Where there is no `/proc`, every question is answered with an error or with nothing, never with a guess.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -45,6 +46,27 @@ struct Place {
 const ENVELOPE: &[u8] = b"ENVCTL_RT_VARS=";
 /// `TCP_LISTEN` in the state column.
 const STATE_LISTEN: &str = "0A";
+
+/// Who holds a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// This process.
+    Process(u32),
+    /// Some process of this user, which may not be looked into.
+    User(u32),
+}
+
+// === impl Owner ===
+
+impl fmt::Display for Owner {
+    /// `pid 123 (nginx)`, or the user where the process cannot be seen.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            Self::Process(pid) => describe_pid(*pid),
+            Self::User(uid) => describe_uid(*uid),
+        })
+    }
+}
 
 // === impl Listener ===
 
@@ -96,15 +118,18 @@ pub fn holders(inodes: &[u64], pids: impl Iterator<Item = u32>) -> Holders {
     holders
 }
 
-/// Who holds `port`, for people: `pid 123 (nginx)`, or the user where the process cannot be seen; `None` if nobody does.
-pub fn describe_owner(port: u16) -> Option<String> {
+/// Who holds `port`; `None` if nobody does.
+pub fn owner(port: u16) -> Option<Owner> {
     let found = listeners(port).ok()?;
     let first = *found.first()?;
     let inodes: Vec<u64> = found.iter().map(|listener| listener.inode).collect();
-    Some(match owner_among(&inodes, all_pids().into_iter()) {
-        Some(pid) => describe_pid(pid),
-        None => describe_uid(first.uid),
-    })
+    let process = owner_among(&inodes, all_pids().into_iter());
+    Some(process.map_or(Owner::User(first.uid), Owner::Process))
+}
+
+/// The same for people.
+pub fn describe_owner(port: u16) -> Option<String> {
+    owner(port).map(|owner| owner.to_string())
 }
 
 /// `pid 123 (nginx)`.

@@ -1,5 +1,6 @@
 //! Carries out what a plan says. Decides nothing, spawns nothing itself: commands go through the caller's runner.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, lchown};
@@ -18,7 +19,8 @@ use super::{record, rights, template};
 use crate::probe::check::exchange::postgres_text;
 use crate::probe::check::shown;
 use crate::probe::{ExecOutcome, ExecRunner};
-use crate::process::{Command, RunAs, listener};
+use crate::process::listener::{self, Owner};
+use crate::process::{Command, RunAs, identity};
 
 /// Longest time of one preparing command: `initdb` takes 0.5 s, and a minute on a machine that thrashes.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,6 +29,8 @@ pub const AFTER_READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time of one way to copy a database: a big one is dumped and restored. How long it may take in all is said by
 /// the requirement's `ready.within`.
 const COPY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// How long whoever listens on our port is given to be gone: a process that was killed takes milliseconds.
+const LEFTOVER_GONE_WITHIN: Duration = Duration::from_millis(300);
 /// Longest time of the trial of a user namespace.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What keeps a server from being started.
@@ -229,10 +233,16 @@ fn touch(step: &Step) -> Result<(), Obstacle> {
     }
 }
 
-/// A listener is nobody of ours: nothing of the life before is left when the next one is prepared.
+/// Whoever listens may be what is left of the life before, killed a moment ago and not gone yet: that is waited for.
 fn check_ports(ports: &[u16]) -> Result<(), Obstacle> {
-    let taken = ports.iter().find_map(|port| Some((*port, listener::describe_owner(*port)?)));
-    taken.map_or(Ok(()), |(port, owner)| Err(Obstacle::PortTaken { port, owner }))
+    let mut waited = BTreeSet::new();
+    while let Some((port, owner)) = ports.iter().find_map(|port| Some((*port, listener::owner(*port)?))) {
+        match owner {
+            Owner::Process(pid) if waited.insert(pid) => identity::until_gone(pid, LEFTOVER_GONE_WITHIN),
+            owner => return Err(Obstacle::PortTaken { port, owner: owner.to_string() }),
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file whole, for its owner alone.

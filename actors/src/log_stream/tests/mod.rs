@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::store::Taken;
-use super::{Entry, Life, Limits, Line, LogStreamId, Pump, PumpHandle, Query, Reader, Sources, Store, Stream};
+use super::{
+    Entry, Life, Limits, Line, LogError, LogStreamId, Pump, PumpHandle, Query, Reader, Sources, Store, Stream,
+};
 use crate::process::sys::pipe;
 
 /// Far more than any test writes.
@@ -129,7 +131,18 @@ impl Written {
 
     fn reopen(&mut self, limits: Limits) {
         self.store = None;
-        self.store = Some(Store::open(&self.log(), limits).unwrap());
+        self.store = Some(open_again(&self.log(), limits));
+    }
+}
+
+/// Opens a log that was closed a moment ago. Another test's child may hold a copy of its lock between its fork and its exec.
+fn open_again(log: &Path, limits: Limits) -> Store {
+    loop {
+        match Store::open(log, limits) {
+            // Waits for it, and gives it up at once.
+            Err(LogError::Locked(_)) => File::open(log).unwrap().lock().unwrap(),
+            opened => return opened.unwrap(),
+        }
     }
 }
 

@@ -192,7 +192,7 @@ fn e08_a_compressed_segment_without_a_successor_is_never_written_again() {
     for ending in ["idx", "out", "err"] {
         drop(std::fs::remove_file(written.log().join(format!("3.{ending}"))));
     }
-    written.store = Some(Store::open(&written.log(), SEGMENTS).unwrap());
+    written.store = Some(open_again(&written.log(), SEGMENTS));
     written.write(Stream::Out, b"on\n");
     let found = reassemble(&lines(&written.log()), Stream::Out);
     assert!(found == [&bytes[0][..kept], b"on\n"].concat(), "{} bytes, {kept} kept", found.len());

@@ -23,7 +23,7 @@ fn check_whole(log: &Path, case: &str) {
 
 /// Opens for writing, as the next daemon does, and writes on.
 fn check_goes_on(written: &mut Written, case: &str) {
-    written.store = Some(Store::open(&written.log(), ROOMY).unwrap());
+    written.store = Some(open_again(&written.log(), ROOMY));
     check_whole(&written.log(), case);
     let records = written.store().records();
     written.write(Stream::Out, b" end\nnext\n");
@@ -79,7 +79,7 @@ fn index_records_past_the_end_of_a_file_are_cut() {
         let data = written.log().join("1.out");
         let before = std::fs::read(&data).unwrap();
         File::options().write(true).open(&data).unwrap().set_len(end).unwrap();
-        written.store = Some(Store::open(&written.log(), ROOMY).unwrap());
+        written.store = Some(open_again(&written.log(), ROOMY));
         let found = lines(&written.log());
         let end = usize::try_from(end).unwrap();
         assert_eq!(reassemble(&found, Stream::Out), before[..end], "cut at {end}");
@@ -109,7 +109,7 @@ fn an_index_of_another_version_is_left_alone() {
     let mut raw = std::fs::read(&index).unwrap();
     raw[8] = 99;
     std::fs::OpenOptions::new().write(true).open(&index).unwrap().write_all(&raw).unwrap();
-    written.store = Some(Store::open(&written.log(), ROOMY).unwrap());
+    written.store = Some(open_again(&written.log(), ROOMY));
     written.write(Stream::Out, b"new\n");
     assert_eq!(std::fs::read(&index).unwrap(), raw);
     assert_eq!(texts(&written.log()), ["new"]);
@@ -123,7 +123,7 @@ fn a_deletion_half_done_is_finished() {
     }
     written.store = None;
     std::fs::remove_file(written.log().join("1.idx")).unwrap();
-    written.store = Some(Store::open(&written.log(), ROOMY).unwrap());
+    written.store = Some(open_again(&written.log(), ROOMY));
     assert!(!written.log().join("1.out").exists());
     assert!(written.log().join("2.out").exists());
     assert!(texts(&written.log()).last().unwrap().starts_with("199 "));
@@ -138,7 +138,7 @@ fn things_that_are_not_ours_in_the_directory_do_no_harm() {
     // A link where a file is expected is not followed, nor does a FIFO hang us.
     std::os::unix::fs::symlink("/dev/zero", written.log().join("7.idx")).unwrap();
     pipe::mkfifo(&written.log().join("8.out")).unwrap();
-    written.store = Some(Store::open(&written.log(), ROOMY).unwrap());
+    written.store = Some(open_again(&written.log(), ROOMY));
     written.write(Stream::Out, b"\nlast\n");
     assert_eq!(text(lines(&written.log()).last().unwrap()), "last");
 }

@@ -104,9 +104,9 @@ fn no() -> ProbeFailure {
 async fn a_unit_becomes_ready_loses_it_and_regains_it() {
     let mut probing = probing(Purpose::Ready, "--+---+").await;
     assert_eq!(probing.next().await, (ProbeEvent::Failing(no()), 20));
-    assert_eq!(probing.next().await, (ProbeEvent::Ready, 20 + 30 + 45));
-    assert_eq!(probing.next().await, (ProbeEvent::Unready(no()), 95 + 30_000));
-    assert_eq!(probing.next().await, (ProbeEvent::Ready, 30_095 + 1_000));
+    assert_eq!(probing.next().await, (ProbeEvent::Ready, 20 + 10 + 14));
+    assert_eq!(probing.next().await, (ProbeEvent::Unready(no()), 44 + 30_000));
+    assert_eq!(probing.next().await, (ProbeEvent::Ready, 30_044 + 1_000));
     probing.stop().await;
 }
 
