@@ -136,7 +136,8 @@ fn an_engine_that_goes_is_told_and_waited_for() {
 fn a20_a_container_whose_port_was_taken_is_removed_and_retried_on_the_next() {
     let Some(engine) = engine("containers: port taken") else { return };
     let env = TestEnvironment::new();
-    let project = env.project(&redis(&engine));
+    // A run whose last unit is stopped is over, and its ports with it.
+    let project = env.project(&format!("{}[services.other]\ncmd = [\"sleep\", \"1000\"]\n", redis(&engine)));
     project.up();
     let port = project.port("redis");
     let thief =
