@@ -29,7 +29,8 @@ fn i01_ctrl_c_stops_everything_in_order_and_exits_2() {
     up.type_in(b"\x03");
     up.wait(Duration::from_secs(20)).exits(2);
     // Which of two running programs writes first is the kernel's choice; they are stopped one after the other.
-    assert!(project.read("order").ends_with("stop high\nstop low\n"), "{}", project.read("order"));
+    let order = project.read("order");
+    assert!(order.ends_with("stop high\nstop low\n") && order.lines().count() == 4, "{order}");
     assert_eq!(project.ps()["state"], "down");
 }
 

@@ -60,7 +60,9 @@ fn g11_down_stops_dependents_first() {
     let project = chain(&env);
     project.down();
     let order = project.read("order");
-    assert_eq!(order, "start low\nstart middle\nstart high\nstop high\nstop middle\nstop low\n");
+    // Which of three running programs writes first is the kernel's choice; they are stopped one after the other.
+    assert!(order.ends_with("stop high\nstop middle\nstop low\n"), "{order}");
+    assert_eq!(order.lines().count(), 6, "{order}");
 }
 
 #[test]

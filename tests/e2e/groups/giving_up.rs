@@ -53,6 +53,13 @@ fn until_project(project: &Project<'_>, state: &str) -> Value {
     })
 }
 
+/// Both ran, and were stopped one after the other; which of them wrote first that it runs is the kernel's choice.
+#[track_caller]
+fn check_order(project: &Project<'_>) {
+    let order = project.read("order");
+    assert!(order.ends_with("stop high\nstop low\n") && order.lines().count() == 4, "{order}");
+}
+
 #[test]
 fn a_crash_loop_that_is_isolated_fails_alone_and_leaves_the_rest_as_it_is() {
     let env = TestEnvironment::new();
@@ -121,7 +128,7 @@ fn a_budget_that_ends_the_project_stops_everything_in_order_and_up_exits_1() {
     let up = project.start(&["up"]).wait(Duration::from_secs(30)).exits(1);
     let cause = "loop was given up, which stops everything: more than 1 restart within 30s";
     up.complains(&[&format!("project has failed: {cause}"), "hint", "envctl why loop"]);
-    assert_eq!(project.read("order"), "start low\nstart high\nstop high\nstop low\n");
+    check_order(&project);
 
     let ps = project.ps();
     assert_eq!((&ps["state"], &ps["cause"], &ps["run"]), (&json!("failed"), &json!(cause), &Value::Null), "{ps:#}");
@@ -187,7 +194,7 @@ fn a_daemon_that_dies_while_the_project_ends_is_followed_by_one_that_ends_it_as_
     proc::kill_hard(env.daemon_pid());
     let ended = until_project(&project, "failed");
     assert_eq!((&ended["caused_by"], &ended["run"]), (&json!("loop"), &Value::Null), "{ended:#}");
-    assert_eq!(project.read("order"), "start low\nstart high\nstop high\nstop low\n");
+    check_order(&project);
 }
 
 #[test]
