@@ -206,7 +206,9 @@ fn e09_a_full_disk_costs_old_output_first_then_new_and_never_the_service() {
     project.until("parts", "in trouble or over it", |_| !events(&project, "log.refused").is_empty());
     let kept = numbers(&project, "parts");
     assert_eq!(kept.last(), Some(&(3 * PART)), "the newest output is there");
-    assert!(kept.windows(2).all(|pair| pair[1] == pair[0] + 1), "what is kept has no hole");
+    // The first may be the rest of a line whose beginning went with its segment.
+    let holes: Vec<_> = kept[1..].windows(2).filter(|pair| pair[1] != pair[0] + 1).collect();
+    assert!(holes.is_empty(), "what is kept has no hole: {holes:?} in {:?}", (kept.first(), kept.last()));
     project.until("parts", "well again", |unit| unit["warnings"].is_null());
     let (refused, resumed) = (events(&project, "log.refused").len(), events(&project, "log.resumed"));
     assert_eq!((refused, resumed.len()), (1, 1), "told once, and once that it is over");
