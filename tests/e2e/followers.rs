@@ -22,7 +22,7 @@ const RATE: u64 = 500;
 /// How long the service is looked at without followers, and with them.
 const SECONDS: u64 = 4;
 const SECONDS_OF_MANY: u64 = 60;
-/// Other things run on the machine as well.
+/// In the long form.
 const SPEED_KEPT_MIN: f64 = 0.95;
 /// What a daemon may need for itself while it is followed, and for each follower's connection.
 const RSS_GROWTH_MAX_KIB: u64 = 16 << 10;
@@ -129,7 +129,9 @@ fn e05_very_many_followers_and_a_stopped_one_take_nothing_from_the_service() {
     project.envctl(&["start", "s"]).ok();
     let before = proc::resident_kib(daemon);
     let mut all = Followers::start(&project, count);
-    (0..count).for_each(|n| until_printed(&project, n, 1));
+    // All have read what there was: from here on they follow.
+    let there: usize = (1..=first_lines).map(|line| format!("line {line}\n").len()).sum();
+    (0..count).for_each(|n| until_printed(&project, n, there as u64));
     all.signal(0, Signal::SIGSTOP);
     let (followed, lines) = run(&project, seconds);
     let grown = proc::resident_kib(daemon).saturating_sub(before);
@@ -150,7 +152,8 @@ fn e05_very_many_followers_and_a_stopped_one_take_nothing_from_the_service() {
     );
     // Past the test runner's capture: these are figures to be kept.
     std::io::stderr().write_all(told.as_bytes()).expect("standard error");
-    assert!(followed >= alone * SPEED_KEPT_MIN, "{told}");
+    // Beside other tests the figures tell nothing; the long form is run alone.
+    assert!(count < MANY || followed >= alone * SPEED_KEPT_MIN, "{told}");
     assert!(grown < RSS_GROWTH_MAX_KIB + count as u64 * RSS_PER_FOLLOWER_MAX_KIB, "{told}");
     assert!(proc::alive(daemon), "the daemon has died");
 }
