@@ -146,7 +146,7 @@ impl Project {
         }
         let held = self.session.processes.list().await;
         let key = self.places.key();
-        let (mut rest, mut claimed, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rest, mut claimed, mut unwanted, mut unseen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for remembered in &memory.units {
             let Ok(id) = Name::new(&remembered.name) else { continue };
             if !self.spec.units.contains_key(&id) {
@@ -163,6 +163,10 @@ impl Project {
                 // What had come to rest stays there, and nothing else that is wanted may be left down.
                 let at_rest = at_rest(remembered);
                 self.drive(Event::Restore { id: id.clone(), incarnation, restarts, rest: at_rest }).await;
+                // What was remembered last may have been the loss of heart, and a process of it may live on, unseen.
+                if at_rest != Some(Rest::Done) {
+                    unseen.push(id.clone());
+                }
                 if remembered.wanted && at_rest.is_none() {
                     rest.push(id);
                 }
@@ -192,8 +196,8 @@ impl Project {
         } else if !unwanted.is_empty() {
             self.drive(Event::Stop { ids: unwanted }).await;
         }
-        if !rest.is_empty() {
-            self.clear_strays(&rest).await;
+        if !unseen.is_empty() {
+            self.clear_strays(&unseen).await;
         }
         if !rest.is_empty() && self.failure.is_none() && !self.ended_with_daemon {
             self.drive(Event::Start { ids: rest, with_needs: true }).await;
