@@ -1,7 +1,8 @@
 //! Who listens on a port: the proof behind "ready", and the name of the culprit when a port is taken.
 //!
 //! Asks the kernel for the sockets of a port (`diag`), or reads `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)) where it does not
-//! answer; and reads the descriptors of processes. Plain blocking reads, so callers on a runtime use a blocking task. Never connects, never signals, never changes anything.
+//! answer; and reads the descriptors of processes. Plain blocking reads, so callers on a runtime use a blocking task. Never
+//! connects, never signals, never changes anything.
 //! Where there is no `/proc`, every question is answered with an error or with nothing, never with a guess.
 
 use std::collections::{HashMap, HashSet};
