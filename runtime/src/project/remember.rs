@@ -1,12 +1,14 @@
 //! What of a project is remembered for the next daemon, and what has changed in it since it was written.
 //!
 //! Written with every change that others are told, before they are: written later, it would name a process that is dead while
-//! its successor runs, and the next daemon would start another one.
+//! its successor runs, and the next daemon would start another one. And it is written before a process of a unit that the next
+//! daemon would not look for is asked for: heart may start it and die with us.
 
 use std::io;
 use std::path::PathBuf;
 
-use envctl_supervisors::engine::{ChildGlance, ChildState, Desired};
+use envctl_supervisors::Name;
+use envctl_supervisors::engine::{ChildGlance, ChildState, Desired, Effect};
 
 use super::memory::{Memory, Of, ProcessMemory, UnitMemory};
 use super::memory_file::MemoryFile;
@@ -46,6 +48,23 @@ impl Project {
         if let Err(error) = written {
             tracing::error!(%error, "the run cannot be remembered for the next daemon");
         }
+    }
+
+    /// Remembers units before these effects start them, if the next daemon would not look for them as it is.
+    pub(super) fn announce(&mut self, effects: &[Effect]) {
+        let is_news = |effect: &Effect| matches!(effect, Effect::Spawn { id, .. } if !self.is_looked_for(id));
+        if effects.iter().any(is_news) {
+            self.remember();
+        }
+    }
+
+    /// Whether the next daemon would look for processes of this unit: it does for all that it knows of and that are not done.
+    fn is_looked_for(&self, id: &Name) -> bool {
+        let Some(file) = &self.memory_file else { return false };
+        let units = &file.memory().units;
+        let in_place = self.units.get_index_of(id).and_then(|at| units.get(at)).filter(|unit| unit.name == id.as_str());
+        let known = in_place.or_else(|| units.iter().find(|unit| unit.name == id.as_str()));
+        known.is_some_and(|unit| !unit.done)
     }
 
     /// Writes all of it down anew: what stood there may be gone.

@@ -224,6 +224,7 @@ impl Project {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let effects = self.engine.step(self.epoch.elapsed(), event);
+            self.announce(&effects);
             for effect in effects {
                 events.extend(self.carry_out(effect).await);
             }
@@ -245,7 +246,8 @@ impl Project {
     pub async fn reported(&mut self, id: Name, incarnation: Incarnation, report: UnitReport) {
         let is_requirement = self.is_requirement(&id);
         let Some(unit) = self.units.get_mut(&id) else { return };
-        if unit.actor_of(incarnation).is_none() {
+        // Without the process table everything seems to end; the next daemon finds out what really has.
+        if unit.actor_of(incarnation).is_none() || self.session.processes.is_gone() {
             return;
         }
         let event = match report {

@@ -17,6 +17,8 @@ use super::{Background, ENVCTL, FIXTURE, Output, Project, until};
 pub(crate) const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest that processes may take to go after `daemon stop` has answered.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// Events of a journal that a failed test shows.
+const EVENTS_SHOWN: usize = 60;
 /// Variables of the machine that tools of the examples need (package installers, certificates, version shims).
 const PASSED_ON: &[&str] = &["PATH", "LANG", "PYENV_ROOT", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
 /// And every variable that starts so.
@@ -144,6 +146,18 @@ impl TestEnvironment {
         found.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
     }
 
+    /// The end of every journal, for failures.
+    fn last_events(&self) -> String {
+        let mut found = Vec::new();
+        collect_named(self.root(), "events.jsonl", &mut found);
+        let journals = found.iter().map(|path| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(EVENTS_SHOWN)..].join("\n")
+        });
+        journals.collect::<Vec<_>>().join("\n---\n")
+    }
+
     fn stop_daemon(&self) -> Option<String> {
         if self.sockets().is_empty() {
             return None;
@@ -186,7 +200,7 @@ impl Drop for TestEnvironment {
         let left = self.leftovers();
         let log = self.daemon_log();
         if std::thread::panicking() {
-            eprintln!("--- left: {left:#?}\n--- daemon log\n{log}");
+            eprintln!("--- left: {left:#?}\n--- daemon log\n{log}\n--- events\n{}", self.last_events());
             return;
         }
         assert!(left.is_empty(), "the test left behind: {left:#?}\n--- daemon log\n{log}");

@@ -8,15 +8,17 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use super::Message;
+use super::gone::KnownGone;
 use crate::process::heart::wire::Inbox;
 
 /// Read from heart in one go.
 const READ_BYTES: usize = 64 * 1024;
 
-pub(super) async fn write_frames(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
+pub(super) async fn write_frames(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>, gone: KnownGone) {
     while let Some(frame) = queue.recv().await {
         if let Err(error) = write.write_all(&frame).await {
             tracing::error!(%error, "heart cannot be told");
+            gone.set();
             return;
         }
     }

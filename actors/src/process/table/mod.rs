@@ -5,6 +5,7 @@
 //! never waits in a handler.
 
 mod frames;
+mod gone;
 mod state;
 mod tag;
 
@@ -24,6 +25,7 @@ use super::identity::Identity;
 use super::spawn::SpawnError;
 use super::sys::terminal::WindowSize;
 use super::typing::Sent;
+use gone::{Gone, KnownGone};
 
 pub use state::{State, TableActor};
 pub use tag::{Role, Tag};
@@ -91,6 +93,7 @@ pub enum Scope {
 #[derive(Debug, Clone)]
 pub struct Processes {
     actor: ActorRef<Message>,
+    gone: KnownGone,
 }
 
 /// The table is gone: the session is ending.
@@ -159,8 +162,14 @@ pub struct HeldProcess {
 impl Processes {
     /// Starts the table on a connection to heart, as a child of `supervisor`.
     pub async fn start(heart: StdUnixStream, supervisor: ractor::ActorCell) -> Result<Self, ractor::SpawnErr> {
-        let (actor, _) = Actor::spawn_linked(None, TableActor, heart, supervisor).await?;
-        Ok(Self { actor })
+        let gone = KnownGone::default();
+        let (actor, _) = Actor::spawn_linked(None, TableActor, (heart, Gone::new(gone.clone())), supervisor).await?;
+        Ok(Self { actor, gone })
+    }
+
+    /// Whether the table is gone, as a rule because heart is: an end that is heard of from now on may be none.
+    pub fn is_gone(&self) -> bool {
+        self.gone.is_set()
     }
 
     /// Starts a process.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::frames::{read_frames, write_frames};
+use super::gone::Gone;
 use super::{HeldProcess, Message, Order, Role, Scope, Spawned, Stray, Tag};
 use crate::process::command::Command;
 use crate::process::end::{Batch, Proof};
@@ -34,6 +35,8 @@ pub struct TableActor;
 /// Its state.
 #[derive(Debug)]
 pub struct State {
+    /// Stands first, so that nobody hears of a dropped entry before this says why.
+    gone: Gone,
     to_heart: mpsc::Sender<Vec<u8>>,
     heart_pid: Option<u32>,
     heart_said: HeartSaid,
@@ -82,16 +85,21 @@ struct Adopting {
 impl Actor for TableActor {
     type Msg = Message;
     type State = State;
-    type Arguments = StdUnixStream;
+    type Arguments = (StdUnixStream, Gone);
 
-    async fn pre_start(&self, myself: ActorRef<Message>, heart: StdUnixStream) -> Result<State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        (heart, gone): (StdUnixStream, Gone),
+    ) -> Result<State, ActorProcessingErr> {
         heart.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(heart)?.into_split();
         let (to_heart, queue) = mpsc::channel(HEART_QUEUE_MAX);
         let mut tasks = JoinSet::new();
-        tasks.spawn(write_frames(write, queue));
+        tasks.spawn(write_frames(write, queue, gone.known()));
         tasks.spawn(read_frames(read, myself));
         Ok(State {
+            gone,
             to_heart,
             heart_pid: None,
             heart_said: HeartSaid::default(),
@@ -162,7 +170,10 @@ impl Actor for TableActor {
                     myself.cast(message)?;
                 }
             }
-            Message::HeartLost => return Err("heart is gone".into()),
+            Message::HeartLost => {
+                state.gone.known().set();
+                return Err("heart is gone".into());
+            }
         }
         state.tell_calm();
         // Finished tasks are only counted out here; none of them returns anything.
