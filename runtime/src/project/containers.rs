@@ -164,7 +164,11 @@ impl Project {
     }
 
     /// The containers of its present life.
-    pub(super) fn in_containers(&mut self, id: &Name, containers: Vec<String>) {
+    pub(super) fn in_containers(&mut self, id: &Name, incarnation: Incarnation, containers: Vec<String>) {
+        // The life that missed it may have ended before it saw it again.
+        if self.units[id].engine_gone {
+            self.engine(id, incarnation, None);
+        }
         let shown: Vec<String> = containers.iter().map(|id| short_id(id)).collect();
         let unit = &mut self.units[id];
         // While they are removed there are none; the last ones stay known for as long as the life does.
@@ -177,6 +181,7 @@ impl Project {
     /// The engine has gone, or is back.
     pub(super) fn engine(&mut self, id: &Name, incarnation: Incarnation, gone: Option<StartError>) {
         let unit = &mut self.units[id];
+        unit.engine_gone = gone.is_some();
         let event = match gone {
             Some(error) => {
                 unit.cause = Some(format!("{ENGINE}: failed to {error}"));

@@ -263,7 +263,7 @@ impl Project {
             UnitReport::Degraded(lines) => return self.degraded(&id, incarnation, lines),
             UnitReport::OutOfMemory => return self.out_of_memory(&id),
             UnitReport::Preparing { text, is_news } => return self.preparing(&id, incarnation, text, is_news),
-            UnitReport::Contained { containers } => return self.in_containers(&id, containers),
+            UnitReport::Contained { containers } => return self.in_containers(&id, incarnation, containers),
             UnitReport::Engine(gone) => return self.engine(&id, incarnation, gone),
             UnitReport::Left(text) => return self.left_behind(&id, incarnation, &text),
             UnitReport::SpawnFailed(error) => {

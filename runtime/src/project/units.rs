@@ -49,6 +49,8 @@ pub struct Unit {
     pub adopted: bool,
     /// Whether its last life ended while nobody looked after it.
     pub lost: bool,
+    /// Whether the engine of its containers was last heard of as gone.
+    pub engine_gone: bool,
     /// The containers of its present or last life, by short id.
     pub containers: Vec<String>,
     /// What of it failed and can be done without, one line each.
@@ -86,6 +88,7 @@ impl Unit {
             oom: false,
             adopted: false,
             lost: false,
+            engine_gone: false,
             containers: Vec::new(),
             degraded: Vec::new(),
             port_moves: 0,
