@@ -301,6 +301,13 @@ impl Context {
         }
     }
 
+    /// The session's daemon, if one runs, and how the project of this directory is named to it: known before its
+    /// configuration is read. `None` also where another project is meant.
+    pub(crate) async fn daemon_of_here(&self) -> Result<Option<(Client, ProjectRef)>, CliError> {
+        let Some(source) = self.source().ok().filter(|_| !self.names_a_project()) else { return Ok(None) };
+        Ok(self.running_daemon().await?.map(|client| (client, project_ref(&source.root))))
+    }
+
     /// The session's daemon; one is started if there is none.
     pub(crate) async fn daemon(&self) -> Result<Client, CliError> {
         let places = self.places()?;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use envctl_runtime::control::wire::{Down, DownReply, Killed};
+use envctl_runtime::control::client::{Client, ClientError};
+use envctl_runtime::control::wire::{Down, DownReply, Killed, ProjectRef};
 use envctl_runtime::places::ProjectPlaces;
 
 use super::requirement;
@@ -29,6 +30,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
+    if !args.data
+        && let Some((client, here)) = context.daemon_of_here().await?
+    {
+        return stop_here(context, client, here, &args).await;
+    }
     let target = context.locate().await?;
     let places = context.target_places(&target)?;
     if args.data {
@@ -42,20 +48,43 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     Ok(exit)
 }
 
-async fn stop(context: &Context, target: &Target, places: &ProjectPlaces, args: &Args) -> Result<Exit, CliError> {
-    let Some(client) = context.reading_daemon(places).await? else {
-        return tell(
-            context,
-            &DownReply { project: target.name.clone(), was_up: false, escaped: Vec::new(), killed: Vec::new() },
-        );
+/// Stops the project of this directory; its configuration is read while the daemon is at it.
+async fn stop_here(context: &Context, client: Client, here: ProjectRef, args: &Args) -> Result<Exit, CliError> {
+    let read = async {
+        // The order goes out first.
+        tokio::task::yield_now().await;
+        context.locate().await
     };
-    let timeout_ms = args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    let down = Down { project: target.reference.clone(), units: Vec::new(), timeout_ms, kill: false };
-    match client.request(down).await {
-        Err(envctl_runtime::control::client::ClientError::Refused(refusal)) if refusal.code == "not-found" => {
-            let project = target.name.clone();
-            tell(context, &DownReply { project, was_up: false, escaped: Vec::new(), killed: Vec::new() })
+    let (asked, target) = tokio::join!(client.request(order(here, args)), read);
+    match asked {
+        Ok(reply) => tell(context, &reply),
+        Err(ClientError::Lost) => {
+            let target = target?;
+            stop(context, &target, &context.target_places(&target)?, args).await
         }
+        Err(error) if is_unknown(&error) => tell(context, &not_up(&target?)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn order(project: ProjectRef, args: &Args) -> Down {
+    let timeout_ms = args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    Down { project, units: Vec::new(), timeout_ms, kill: false }
+}
+
+/// Whether the daemon does not know the project.
+fn is_unknown(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused(refusal) if refusal.code == "not-found")
+}
+
+fn not_up(target: &Target) -> DownReply {
+    DownReply { project: target.name.clone(), was_up: false, escaped: Vec::new(), killed: Vec::new() }
+}
+
+async fn stop(context: &Context, target: &Target, places: &ProjectPlaces, args: &Args) -> Result<Exit, CliError> {
+    let Some(client) = context.reading_daemon(places).await? else { return tell(context, &not_up(target)) };
+    match client.request(order(target.reference.clone(), args)).await {
+        Err(error) if is_unknown(&error) => tell(context, &not_up(target)),
         reply => tell(context, &reply?),
     }
 }

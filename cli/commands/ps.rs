@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use envctl_runtime::control::client::{Client, ClientError};
 use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
-use envctl_runtime::control::wire::Ps;
+use envctl_runtime::control::wire::{ProjectRef, Ps};
 use serde::Serialize;
 
 use crate::context::{Context, Target};
@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// Exit 1 if a unit is not as it should be
     #[arg(long, conflicts_with = "watch")]
     pub(crate) check: bool,
+
+    /// Without cpu and memory, which take a look at every process of the machine
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) no_usage: bool,
 
     /// Look again and again, until Ctrl-C or `q`
     #[arg(short, long)]
@@ -64,6 +68,8 @@ struct Seen {
 struct Look<'a> {
     /// With a heading for each project.
     titled: bool,
+    /// With what units use.
+    usage: bool,
     /// Shares of a core instead of cpu time.
     shares: Option<&'a Shares>,
     paint: Paint,
@@ -79,11 +85,11 @@ struct Body<'a> {
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
-    let scope = Scope::of(context, args.all).await?;
     if args.watch {
+        let scope = Scope::of(context, args.all).await?;
         return watch::run(context, &scope, args.interval).await;
     }
-    let projects = scope.look(context, None).await?.projects;
+    let projects = look(context, args).await?;
     let is_fine = |project: &ProjectView| project.cause.is_none() && project.units.iter().all(as_desired);
     let fine = !args.check || (!projects.is_empty() && projects.iter().all(is_fine));
     if context.output.json {
@@ -94,13 +100,43 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
         }
         return Ok(Exit::ok_if(fine));
     }
-    let look = Look { titled: args.all, shares: None, paint: context.output.data };
+    let look = Look { titled: args.all, usage: !args.no_usage, shares: None, paint: context.output.data };
     context.output.write(&render_all(&projects, look))?;
     if projects.is_empty() {
         context.output.say(NOTHING_UP);
         context.output.hint("`envctl up` starts the project here; `envctl ps --all` shows the others");
     }
     Ok(Exit::ok_if(fine))
+}
+
+/// Looks once. The daemon is asked before the configuration is read, and looks while that is done here.
+async fn look(context: &Context, args: Args) -> Result<Vec<ProjectView>, CliError> {
+    let usage = !args.no_usage;
+    let early = if args.all { None } else { context.daemon_of_here().await? };
+    let Some((client, here)) = early else {
+        let scope = Scope::of(context, args.all).await?;
+        return Ok(scope.look(context, None, usage).await?.projects);
+    };
+    let read = async {
+        // The question goes out first.
+        tokio::task::yield_now().await;
+        Scope::of(context, false).await
+    };
+    let (asked, scope) = tokio::join!(ask(&client, Some(here), usage), read);
+    let scope = scope?;
+    match asked {
+        Err(ClientError::Lost) => Ok(scope.look(context, None, usage).await?.projects),
+        answer => Ok(scope.seen(context, Some(client), answer?)?.projects),
+    }
+}
+
+/// What the daemon knows of a project, or of all.
+async fn ask(client: &Client, project: Option<ProjectRef>, usage: bool) -> Result<Vec<ProjectView>, ClientError> {
+    match client.request(Ps { project, usage }).await {
+        Ok(reply) => Ok(reply.projects),
+        Err(ClientError::Refused(refusal)) if refusal.code == "not-found" => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is said where there is no project to show.
@@ -126,11 +162,11 @@ impl Scope {
         if all { Ok(Self::All) } else { context.locate().await.map(|target| Self::One(Box::new(target))) }
     }
 
-    /// Looks once, with what units use. Asks `client` first, if it still answers; else the daemon, which is
+    /// Looks once, if wanted with what units use. Asks `client` first, if it still answers; else the daemon, which is
     /// started only where a run is to be taken over.
-    async fn look(&self, context: &Context, client: Option<Client>) -> Result<Seen, CliError> {
+    async fn look(&self, context: &Context, client: Option<Client>, usage: bool) -> Result<Seen, CliError> {
         if let Some(client) = client {
-            match self.ask(&client).await {
+            match ask(&client, self.reference(), usage).await {
                 Err(ClientError::Lost) => {}
                 answer => return self.seen(context, Some(client), answer?),
             }
@@ -140,21 +176,17 @@ impl Scope {
             Self::One(target) => context.reading_daemon(&context.target_places(target)?).await?,
         };
         let projects = match &client {
-            Some(client) => self.ask(client).await?,
+            Some(client) => ask(client, self.reference(), usage).await?,
             None => Vec::new(),
         };
         self.seen(context, client, projects)
     }
 
-    async fn ask(&self, client: &Client) -> Result<Vec<ProjectView>, ClientError> {
-        let project = match self {
+    /// How requests name it.
+    fn reference(&self) -> Option<ProjectRef> {
+        match self {
             Self::All => None,
             Self::One(target) => Some(target.reference.clone()),
-        };
-        match client.request(Ps { project, usage: true }).await {
-            Ok(reply) => Ok(reply.projects),
-            Err(ClientError::Refused(refusal)) if refusal.code == "not-found" => Ok(Vec::new()),
-            Err(error) => Err(error),
         }
     }
 
@@ -196,13 +228,13 @@ fn render_all(projects: &[ProjectView], look: Look<'_>) -> String {
 fn render(project: &ProjectView, look: Look<'_>) -> String {
     let paint = look.paint;
     let grouped = project.units.iter().any(|unit| unit.group.is_some());
-    let mut table = Table::new(&titles(grouped));
+    let mut table = Table::new(&titles(grouped, look.usage));
     for unit in &project.units {
         let cpu = match look.shares {
             Some(shares) => shares.of(project, unit),
             None => unit.cpu_ms.map(cpu_time),
         };
-        table.row(row(unit, grouped, cpu, paint));
+        table.row(row(unit, (grouped, look.usage), cpu, paint));
         for note in notes(unit, paint) {
             table.note(note);
         }
@@ -231,14 +263,16 @@ fn ending(project: &ProjectView, paint: Paint) -> String {
 }
 
 /// The headings; groups have a column as soon as a unit has one.
-fn titles(grouped: bool) -> Vec<&'static str> {
+fn titles(grouped: bool, usage: bool) -> Vec<&'static str> {
     let mut titles = vec!["NAME", "KIND"];
     titles.extend(grouped.then_some("GROUP"));
-    titles.extend(["STATE", "READY", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "PORTS"]);
+    titles.extend(["STATE", "READY", "PID", "UPTIME", "RESTARTS"]);
+    titles.extend(["CPU", "MEM"].into_iter().filter(|_| usage));
+    titles.push("PORTS");
     titles
 }
 
-fn row(unit: &UnitView, grouped: bool, cpu: Option<String>, paint: Paint) -> Vec<Cell> {
+fn row(unit: &UnitView, (grouped, usage): (bool, bool), cpu: Option<String>, paint: Paint) -> Vec<Cell> {
     let state = unit.state.as_str();
     // The last is the one that others talk to.
     let container = || unit.containers.last().map(|id| harmless(id).into_owned());
@@ -252,10 +286,11 @@ fn row(unit: &UnitView, grouped: bool, cpu: Option<String>, paint: Paint) -> Vec
         Cell::from(pid),
         Cell::from(uptime(unit)),
         Cell::from(unit.restarts.to_string()),
-        Cell::from(cpu.unwrap_or_default()),
-        Cell::from(unit.memory.map(size).unwrap_or_default()),
-        Cell::from(ports.join(",")),
     ]);
+    if usage {
+        cells.extend([cpu.unwrap_or_default(), unit.memory.map(size).unwrap_or_default()].map(Cell::from));
+    }
+    cells.push(Cell::from(ports.join(",")));
     cells
 }
 

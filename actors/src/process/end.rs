@@ -54,6 +54,8 @@ pub struct Proof {
 pub struct Batch {
     waiting: Vec<(Proof, RpcReplyPort<Vec<Identity>>)>,
     running: bool,
+    /// Somebody has been told to take the next scan soon.
+    called: bool,
 }
 
 /// One look at `/proc` for several units.
@@ -62,6 +64,17 @@ pub struct Scan {
     asked: Vec<(Proof, RpcReplyPort<Vec<Identity>>)>,
     /// Never part of an answer: the daemon itself, and heart.
     spare: BTreeSet<u32>,
+    /// All leaders that are looked after, whoever is asked for.
+    held: Vec<Leader>,
+}
+
+/// A process that leads a session of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Leader {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, if its number is not kept for it by a parent of ours.
+    pub start_time: Option<u64>,
 }
 
 /// Who has what, so that one look serves a thousand units without comparing each of them with each process.
@@ -84,18 +97,21 @@ struct Snapshot {
 // === impl Batch ===
 
 impl Batch {
-    /// Adds a request.
-    pub fn push(&mut self, proof: Proof, reply: RpcReplyPort<Vec<Identity>>) {
+    /// Adds a request. `true`: the next scan is to be taken soon, when those who ask at the same moment have done so.
+    #[must_use]
+    pub fn push(&mut self, proof: Proof, reply: RpcReplyPort<Vec<Identity>>) -> bool {
         self.waiting.push((proof, reply));
+        !self.running && !mem::replace(&mut self.called, true)
     }
 
     /// The next scan, unless one is running or nobody waits.
-    pub fn next(&mut self, spare: BTreeSet<u32>) -> Option<Scan> {
+    pub fn next(&mut self, spare: BTreeSet<u32>, held: impl FnOnce() -> Vec<Leader>) -> Option<Scan> {
+        self.called = false;
         if self.running || self.waiting.is_empty() {
             return None;
         }
         self.running = true;
-        Some(Scan { asked: mem::take(&mut self.waiting), spare })
+        Some(Scan { asked: mem::take(&mut self.waiting), spare, held: held() })
     }
 
     /// The running scan is through.
@@ -110,7 +126,9 @@ impl Scan {
     /// Looks and answers. Blocks for as long as `/proc` takes.
     pub fn run(self) {
         let snapshot = Snapshot::take();
-        let strangers = Strangers::of(&snapshot, &self.spare);
+        let held = self.held.iter().filter(|leader| !snapshot.is_other(leader.pid, leader.start_time));
+        let sessions = held.map(|leader| leader.pid).collect();
+        let strangers = Strangers::of(&snapshot, &self.spare, &sessions);
         let index = Index::of(&snapshot, &strangers, self.asked.iter().map(|(proof, _)| proof));
         let found: Vec<_> =
             self.asked.iter().map(|(proof, _)| snapshot.belonging(proof, &index, &self.spare)).collect();
@@ -122,14 +140,19 @@ impl Scan {
 }
 
 /// What can only be told of a process by reading more than its stat line, read once for all units asked for.
+///
+/// That costs ten times the line, and is not read of those whose line says enough: nobody gets into a session who was not born
+/// in it (setsid(2)), so whoever is in that of a leader we look after is that unit's and no other's.
 #[derive(Debug, Default)]
 struct Strangers {
     by_pid: BTreeMap<u32, (Vec<PathBuf>, Option<Vec<u8>>)>,
 }
 
 impl Strangers {
-    fn of(snapshot: &Snapshot, spare: &BTreeSet<u32>) -> Self {
-        let others = snapshot.processes.values().filter(|stat| !stat.is_kernel && !spare.contains(&stat.pid));
+    /// `sessions`: those of the leaders that are looked after.
+    fn of(snapshot: &Snapshot, spare: &BTreeSet<u32>, sessions: &BTreeSet<u32>) -> Self {
+        let is_told = |stat: &&Stat| stat.is_kernel || spare.contains(&stat.pid) || sessions.contains(&stat.session);
+        let others = snapshot.processes.values().filter(|stat| !is_told(stat));
         let ours: BTreeMap<u32, Option<Vec<u8>>> = spare.iter().map(|pid| (*pid, words_of(*pid))).collect();
         let is_unborn =
             |stat: &Stat| ours.get(&stat.parent).is_some_and(|parents| is_unborn(stat.pid, parents.as_deref()));
@@ -171,11 +194,13 @@ impl Snapshot {
 
     /// The leader's number, unless somebody else has it by now.
     fn leader_of(&self, proof: &Proof) -> Option<u32> {
-        let is_other = |leader: &u32| {
-            let start = self.processes.get(leader).map(|stat| stat.start_time);
-            start.is_some_and(|start| proof.leader_start.is_some_and(|known| known != start))
-        };
-        proof.leader.filter(|leader| !is_other(leader))
+        proof.leader.filter(|leader| !self.is_other(*leader, proof.leader_start))
+    }
+
+    /// Whether this number belongs to another process than the one that started then.
+    fn is_other(&self, pid: u32, started: Option<u64>) -> bool {
+        let start = self.processes.get(&pid).map(|stat| stat.start_time);
+        start.is_some_and(|start| started.is_some_and(|known| known != start))
     }
 }
 

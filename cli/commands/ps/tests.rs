@@ -9,7 +9,7 @@ fn project(units: Vec<UnitView>) -> ProjectView {
 }
 
 fn rendered(project: &ProjectView) -> String {
-    render(project, Look { titled: false, shares: None, paint: Paint::new(false) })
+    render(project, Look { titled: false, usage: true, shares: None, paint: Paint::new(false) })
 }
 
 #[test]
@@ -67,7 +67,8 @@ web   service  stopped  no     -    -       0         -      -    -
     assert_eq!(rendered(&project), expected);
     let mut shares = Shares::default();
     shares.observe(std::slice::from_ref(&project));
-    let watched = render(&project, Look { titled: false, shares: Some(&shares), paint: Paint::new(false) });
+    let watched =
+        render(&project, Look { titled: false, usage: true, shares: Some(&shares), paint: Paint::new(false) });
     assert_eq!(
         watched,
         expected.replace("CPU    ", "CPU   ").replace("12.3s", "6.7%").replace("-      -    -", "-     -    -")
@@ -102,4 +103,12 @@ fn as_desired_is_up_when_wanted_up_and_down_when_wanted_down() {
     let stopped = UnitView { desired: Desired::Down, ..unit("api", UnitState::Stopped) };
     assert!(as_desired(&stopped));
     assert!(!as_desired(&UnitView { escaped: vec![7], ..stopped }));
+}
+
+#[test]
+fn without_what_units_use_there_are_no_columns_for_it() {
+    let project = project(vec![UnitView { pid: Some(7), ..unit("api", UnitState::Ready) }]);
+    let table = render(&project, Look { titled: false, usage: false, shares: None, paint: Paint::new(false) });
+    let heading = table.lines().next().unwrap();
+    assert!(heading.contains("RESTARTS  PORTS") && !heading.contains("CPU") && !heading.contains("MEM"), "{table}");
 }

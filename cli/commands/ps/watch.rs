@@ -140,7 +140,7 @@ impl Watch<'_> {
 
     async fn handle(&mut self, happened: Happened) -> Result<Option<Exit>, CliError> {
         match happened {
-            Happened::Due => self.looking = Some(Box::pin(self.scope.look(self.context, self.client.take()))),
+            Happened::Due => self.looking = Some(Box::pin(self.scope.look(self.context, self.client.take(), true))),
             Happened::Seen(seen) => self.seen(*seen).await?,
             Happened::Changed(view) => {
                 self.newest.change(*view);
@@ -195,7 +195,7 @@ impl Watch<'_> {
             return format!("{NOTHING_UP}\n");
         }
         let titled = matches!(self.scope, Scope::All);
-        let look = Look { titled, shares: Some(&self.shares), paint: self.context.output.data };
+        let look = Look { titled, usage: true, shares: Some(&self.shares), paint: self.context.output.data };
         render_all(&self.newest.projects, look)
     }
 

@@ -12,9 +12,9 @@ use super::handlers::{Handlers, Outbox, ask, body, end, failed, item};
 use super::wire::{ClearLogs, ClearLogsReply, Frame, LogsGrown, Refusal, WatchLogs};
 use crate::project::supervisor::ProjectMessage;
 
-/// How long the next word to a follower is held back for each follower there is: together they are told at most 20,000 times a
-/// second, so that a thousand of them cost a busy service nothing.
-const WORD_PAUSE: Duration = Duration::from_micros(50);
+/// How long the next word to a follower is held back for each follower there is: together they are told at most 4,000 times a
+/// second, so that a thousand of them, each a process that wakes, reads and prints, leave most of a processor to the service.
+const WORD_PAUSE: Duration = Duration::from_micros(250);
 /// And at least so long: whoever reads what has come meanwhile reads more at once.
 const WORD_PAUSE_MIN: Duration = Duration::from_millis(2);
 

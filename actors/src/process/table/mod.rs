@@ -124,6 +124,8 @@ pub enum Message {
     Discard(Key),
     /// Find what belongs to units.
     Scan(Proof, RpcReplyPort<Vec<Identity>>),
+    /// Take the next scan.
+    Look,
     /// A scan is through.
     Scanned,
     /// Which processes are held.

@@ -16,7 +16,7 @@ use super::frames::{read_frames, write_frames};
 use super::gone::Gone;
 use super::{HeldProcess, Message, Order, Role, Scope, Spawned, Stray, Tag};
 use crate::process::command::Command;
-use crate::process::end::{Batch, Proof};
+use crate::process::end::{Batch, Leader, Proof};
 use crate::process::handover::{Handover, HeartSaid};
 use crate::process::heart::wire::{Adoption, FromHeart, Held, Hold, Key, ToHeart, VERSION, encode};
 use crate::process::identity::Identity;
@@ -151,9 +151,11 @@ impl Actor for TableActor {
             Message::Discard(key) => state.discard(key),
             Message::Scan(mut proof, reply) => {
                 state.add_terminal(&mut proof);
-                state.scans.push(proof, reply);
-                state.scan(myself);
+                if state.scans.push(proof, reply) {
+                    state.scan_soon(myself);
+                }
             }
+            Message::Look => state.scan(myself),
             Message::Scanned => {
                 state.scans.finished();
                 state.scan(myself);
@@ -376,9 +378,18 @@ impl State {
         }
     }
 
+    /// Units that stop together ask together: behind what is ready to run now, one look serves them all.
+    fn scan_soon(&mut self, myself: ActorRef<Message>) {
+        self.tasks.spawn(async move {
+            tokio::task::yield_now().await;
+            let _ = myself.cast(Message::Look);
+        });
+    }
+
     fn scan(&mut self, myself: ActorRef<Message>) {
         let spare = self.heart_pid.into_iter().chain([std::process::id()]).collect();
-        if let Some(scan) = self.scans.next(spare) {
+        let leader = |entry: &Entry| Leader { pid: entry.pid, start_time: entry.adopted };
+        if let Some(scan) = self.scans.next(spare, || self.entries.values().map(leader).collect()) {
             self.tasks.spawn_blocking(move || {
                 scan.run();
                 let _ = myself.cast(Message::Scanned);
