@@ -38,6 +38,17 @@ pub struct LogStreamActor;
 /// What it is started with.
 #[derive(Debug)]
 pub struct Arguments {
+    /// Where its files are.
+    pub site: Site,
+    /// The same, opened already by [`open_together`]; `None`: the actor opens them.
+    pub opened: Option<Opened>,
+    /// Its place in the session's pump.
+    pub lane: Lane,
+}
+
+/// Where a unit's output comes from and goes to.
+#[derive(Debug, Clone)]
+pub struct Site {
     /// The FIFO that the unit gets as standard output; made if missing.
     pub fifo_out: PathBuf,
     /// The FIFO that the unit gets as standard error.
@@ -46,8 +57,13 @@ pub struct Arguments {
     pub dir: PathBuf,
     /// How much is kept.
     pub limits: Limits,
-    /// Its place in the session's pump.
-    pub lane: Lane,
+}
+
+/// FIFOs and a log, open.
+#[derive(Debug)]
+pub struct Opened {
+    sources: Sources,
+    store: Store,
 }
 
 /// A stream's place in a pump.
@@ -123,9 +139,12 @@ impl Actor for LogStreamActor {
     type Arguments = Arguments;
 
     async fn pre_start(&self, _: ActorRef<Message>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
-        let Arguments { fifo_out, fifo_err, dir, limits, lane } = arguments;
-        let fifos = [fifo_out, fifo_err];
-        let (sources, store) = open(&fifos, &dir, limits).await?;
+        let Arguments { site, opened, lane } = arguments;
+        let Opened { sources, store } = match opened {
+            Some(opened) => opened,
+            None => open(&site).await?,
+        };
+        let (fifos, dir) = ([site.fifo_out, site.fifo_err], site.dir);
         lane.pump.add(lane.id, sources, store)?;
         let (id, run) = (lane.id, lane.run);
         let registration = Registration { lane, closed: false };
@@ -166,21 +185,30 @@ impl Actor for LogStreamActor {
     }
 }
 
-/// Opens FIFOs and log, in one go; a predecessor that failed may have to let go of the log first.
-async fn open(fifos: &[PathBuf; 2], dir: &Path, limits: Limits) -> Result<(Sources, Store), LogError> {
+/// Opens what many units need, in one go beside the runtime's threads: a thread for each of a hundred would be woken for less work
+/// than waking it is. What cannot be opened is left to its actor, which has patience and tells why.
+pub async fn open_together(sites: Vec<Site>) -> Result<Vec<Option<Opened>>, LogError> {
+    blocking(move || sites.iter().map(|site| Opened::open(site).ok()).collect()).await
+}
+
+/// Opens FIFOs and log; a predecessor that failed may have to let go of the log first.
+async fn open(site: &Site) -> Result<Opened, LogError> {
     let patience_ends = tokio::time::Instant::now() + SUCCESSION_TIMEOUT;
     loop {
-        let (fifos, dir) = (fifos.clone(), dir.to_path_buf());
-        let opened = blocking(move || {
-            let sources = Sources { out: open_fifo(&fifos[0])?, err: open_fifo(&fifos[1])? };
-            Ok((sources, Store::open(&dir, limits)?))
-        });
-        match opened.await? {
+        let site = site.clone();
+        match blocking(move || Opened::open(&site)).await? {
             Err(LogError::Locked(_)) if tokio::time::Instant::now() < patience_ends => {
                 tokio::time::sleep(SUCCESSION_POLL).await;
             }
             opened => return opened,
         }
+    }
+}
+
+impl Opened {
+    fn open(site: &Site) -> Result<Self, LogError> {
+        let sources = Sources { out: open_fifo(&site.fifo_out)?, err: open_fifo(&site.fifo_err)? };
+        Ok(Self { sources, store: Store::open(&site.dir, site.limits)? })
     }
 }
 

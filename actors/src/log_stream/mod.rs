@@ -47,7 +47,9 @@ mod terminal_line;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Arguments, DrainError, Lane, LogStream, LogStreamActor, Message, Promise, Watched};
+pub use actor::{
+    Arguments, DrainError, Lane, LogStream, LogStreamActor, Message, Opened, Promise, Site, Watched, open_together,
+};
 pub use display::{is_harmless, sanitize, sanitize_line, sgr_length, strip_ansi};
 pub use erase::{Idle, clear, erase, idle};
 pub use error::LogError;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use envctl_actors::log_stream::{Arguments, Lane, LogStream, LogStreamActor, PumpHandle};
+use envctl_actors::log_stream::{Arguments, Lane, LogStream, LogStreamActor, PumpHandle, Site, open_together};
 use envctl_actors::process::Processes;
 use envctl_actors::process::identity::Identity;
 use envctl_actors::process::life::sweep;
@@ -370,25 +370,25 @@ impl Project {
             message: format!("failed to make the directories of the run: {error}"),
             hint: Some("`envctl show-state` prints the paths; check their permissions".to_owned()),
         })?;
-        let (pump, places) = (self.session.pump.clone(), self.places.clone());
-        let supervisor = self.myself.get_cell();
-        let open = |(name, unit): (&Name, &Unit)| {
-            let lane = Lane::new(pump.clone(), number);
-            let arguments = Arguments {
-                fifo_out: unit.out.clone(),
-                fifo_err: unit.err.clone(),
-                dir: places.logs(name),
-                limits: self.log_limits(name),
-                lane: lane.clone(),
-            };
-            let (name, supervisor) = (name.clone(), supervisor.clone());
+        let closed = self.units.iter().filter(|(_, unit)| unit.log.is_none());
+        let site = |(name, unit): (&Name, &Unit)| {
+            let (fifo_out, fifo_err) = (unit.out.clone(), unit.err.clone());
+            (name.clone(), Site { fifo_out, fifo_err, dir: self.places.logs(name), limits: self.log_limits(name) })
+        };
+        let (names, sites): (Vec<Name>, Vec<Site>) = closed.map(site).unzip();
+        let files = open_together(sites.clone()).await.unwrap_or_default();
+        let files = files.into_iter().chain(std::iter::repeat_with(|| None));
+        let (pump, supervisor) = (self.session.pump.clone(), self.myself.get_cell());
+        let start = |((name, site), opened)| {
+            let (lane, supervisor) = (Lane::new(pump.clone(), number), supervisor.clone());
             async move {
-                let opened = LogStreamActor::spawn_linked(None, LogStreamActor, arguments, supervisor).await;
-                (name, opened.map(|(actor, _)| LogStream::new(actor, lane)))
+                let arguments = Arguments { site, opened, lane: lane.clone() };
+                let started = LogStreamActor::spawn_linked(None, LogStreamActor, arguments, supervisor).await;
+                (name, started.map(|(actor, _)| LogStream::new(actor, lane)))
             }
         };
-        let closed: Vec<_> = self.units.iter().filter(|(_, unit)| unit.log.is_none()).map(open).collect();
-        let opened: Vec<_> = stream::iter(closed).buffered(LOGS_OPENED_AT_ONCE).collect().await;
+        let starts = names.into_iter().zip(sites).zip(files).map(start);
+        let opened: Vec<_> = stream::iter(starts).buffered(LOGS_OPENED_AT_ONCE).collect().await;
         let mut refused = None;
         // All that could be opened are kept before the first refusal is told: one that is forgotten holds its log for ever.
         for (name, opened) in opened {
@@ -534,7 +534,7 @@ impl Project {
     }
 }
 
-/// Logs that are opened at the same time, each by a thread of its own: more would only wake each other.
+/// Actors of logs that are started at the same time, so that those that must wait for a predecessor's log wait together.
 const LOGS_OPENED_AT_ONCE: usize = 8;
 /// Actors of one life that fail more often than this take the life with them.
 const ACTOR_FAILURES_MAX: u32 = 3;

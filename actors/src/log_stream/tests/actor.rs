@@ -6,19 +6,36 @@ use ractor::{Actor, ActorStatus};
 use regex::bytes::Regex;
 
 use super::*;
-use crate::log_stream::{Arguments, Lane, LogStream, LogStreamActor};
+use crate::log_stream::{Arguments, Lane, LogStream, LogStreamActor, Site, open_together};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
+fn site(dir: &Path) -> Site {
+    Site { fifo_out: dir.join("api.out"), fifo_err: dir.join("api.err"), dir: dir.join("log"), limits: ROOMY }
+}
+
+/// What was opened together with others is what an actor opens by itself.
+#[tokio::test]
+async fn a_log_that_was_opened_together_with_others_is_stored_like_any_other() {
+    let (dir, pump) = (tempfile::tempdir().unwrap(), Pump::start().unwrap());
+    let dirs = ["a", "b"].map(|name| dir.path().join(name));
+    dirs.iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+    let opened = open_together(dirs.iter().map(|dir| site(dir)).collect()).await.unwrap();
+    for (dir, opened) in dirs.iter().zip(opened) {
+        assert!(opened.is_some());
+        let lane = Lane::new(pump.handle(), 5);
+        let arguments = Arguments { site: site(dir), opened, lane: lane.clone() };
+        let log = LogStream::new(LogStreamActor::spawn(None, LogStreamActor, arguments).await.unwrap().0, lane);
+        log.incarnation(1).await.unwrap();
+        unit(dir).write_all(b"hello\n").unwrap();
+        log.drain(DEADLINE).await.unwrap();
+        assert_eq!(texts(&dir.join("log")), ["hello"]);
+    }
+}
+
 pub(super) async fn spawn(dir: &Path, pump: &Pump) -> LogStream {
     let lane = Lane::new(pump.handle(), 5);
-    let arguments = Arguments {
-        fifo_out: dir.join("api.out"),
-        fifo_err: dir.join("api.err"),
-        dir: dir.join("log"),
-        limits: ROOMY,
-        lane: lane.clone(),
-    };
+    let arguments = Arguments { site: site(dir), opened: None, lane: lane.clone() };
     LogStream::new(LogStreamActor::spawn(None, LogStreamActor, arguments).await.unwrap().0, lane)
 }
 
@@ -93,13 +110,9 @@ async fn a_successor_takes_over_fifos_and_log_of_one_that_was_killed() {
 async fn something_else_in_the_place_of_a_fifo_is_an_error_that_names_it() {
     let (dir, pump) = (tempfile::tempdir().unwrap(), Pump::start().unwrap());
     drop(File::create(dir.path().join("api.out")).unwrap());
-    let arguments = Arguments {
-        fifo_out: dir.path().join("api.out"),
-        fifo_err: dir.path().join("api.err"),
-        dir: dir.path().join("log"),
-        limits: ROOMY,
-        lane: Lane::new(pump.handle(), 1),
-    };
+    let opened = open_together(vec![site(dir.path())]).await.unwrap().pop().flatten();
+    assert!(opened.is_none(), "it is left to the actor to tell why");
+    let arguments = Arguments { site: site(dir.path()), opened, lane: Lane::new(pump.handle(), 1) };
     let error = LogStreamActor::spawn(None, LogStreamActor, arguments).await.unwrap_err().to_string();
     assert!(error.contains("api.out"), "{error}");
 }
