@@ -190,3 +190,38 @@ fn b05_both_killed_at_each_word_to_heart_in_a_restart_leaves_one_instance() {
 fn b05_both_killed_at_each_rename_of_a_restart_leaves_one_instance() {
     both_at_every_call("rename,renameat,renameat2");
 }
+
+/// The daemon is stopped at the first call, the second, … of an `up` from nothing; there it dies, and heart with it. Who types
+/// `up` waits meanwhile, and is served by the next daemon.
+#[test]
+fn b05_both_killed_at_each_word_to_heart_in_a_start_leaves_one_instance() {
+    if !is_root() {
+        return cannot_run("b05, the death of both at each call of a start", "only root may trace");
+    }
+    let env = TestEnvironment::new();
+    let project = env.project(UNITS);
+    project.up();
+    project.down();
+    for nth in 1..=CALLS_MAX {
+        let daemon = env.daemon_pid();
+        let heart = proc::parent(daemon).expect("its parent is heart");
+        project.write("strace", "");
+        let strace = signal_at(&env, &project, Victim::Daemon, "STOP", "sendto,write", nth);
+        let mut up = project.start(&["up", "-d"]);
+        let got_through = until(DEADLINE, "a stop or the end of `up`", || {
+            let is_stopped = project.read("strace").contains("stopped by SIGSTOP");
+            let is_over = !proc::alive(up.pid());
+            if is_stopped || is_over { Ok(!is_stopped) } else { Err(()) }
+        });
+        proc::kill_hard(heart);
+        proc::kill_hard(daemon);
+        drop(strace);
+        // It may fail, if its second daemon is refused something; what is left is what counts.
+        up.end_within(DEADLINE).expect("`up` ends");
+        check_sane(&env, &project, &format!("both died at sendto,write no. {nth} of a start"));
+        if got_through {
+            return;
+        }
+    }
+    panic!("a start still makes sendto,write after {CALLS_MAX} of them");
+}

@@ -165,6 +165,9 @@ pub fn daemon_main(args: Vec<OsString>) -> ExitCode {
     if let Err(error) = OpenFiles::raise() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
+    if let Err(error) = OpenFiles::make_room() {
+        tracing::debug!(%error, "room for open files is made as it is needed");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let served = match (runtime, inner.places()) {
         (Ok(runtime), Ok(places)) => runtime.block_on(serve(inner, places, spawner, ready)),

@@ -3,11 +3,16 @@
 
 use std::io;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::wire::{Hold, LimitsOrder, Order, Rlimit, StubOrder};
 use crate::process::cgroup::place::Controller;
 use crate::process::cgroup::{Cgroup, Cgroups, Made};
+use crate::process::sys::child;
+
+/// Open files that a daemon has room for from the start: five for each of more than a thousand units, in 64 KiB of the kernel's.
+const ROOM: u64 = 8192;
 
 /// What is done for an order that has limits.
 #[derive(Debug, Default)]
@@ -87,6 +92,20 @@ impl OpenFiles {
         Ok(Self { units })
     }
 
+    /// Has the kernel make room for [`ROOM`] open files at once, or for as many as there may be. For a program that has no second
+    /// thread yet.
+    ///
+    /// The table of a program with threads is made larger only when no other processor can be looking at it any more, which
+    /// takes the kernel 5 to 12 ms, at 64, 128, 256 … files: a start of a hundred services stood still for 40 ms.
+    pub fn make_room() -> io::Result<()> {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let last = i32::try_from(soft.min(ROOM) - 1).unwrap_or(i32::MAX);
+        let copy = fcntl(io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(last))?;
+        // The room stays when the file in it is closed.
+        drop(child::inherited(copy));
+        Ok(())
+    }
+
     /// Runs `spawn` under the limit of units, which its child inherits. For a program of one thread.
     ///
     /// The child opens its files at numbers that it has closed before, so that a limit below what we hold is no hindrance.
@@ -108,6 +127,15 @@ mod tests {
 
     fn made(held: &[Controller]) -> Made {
         Made { cgroup: None, held: held.to_vec(), why: "no cgroup v2 delegation".to_owned() }
+    }
+
+    #[test]
+    fn room_for_open_files_is_made_at_once_and_stays() {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        OpenFiles::make_room().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")?.trim().parse::<u64>().ok()).unwrap();
+        assert!(size >= soft.min(ROOM), "room for {size}");
     }
 
     #[test]
