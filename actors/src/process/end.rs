@@ -1,7 +1,8 @@
 //! What belongs to a unit, and how all of it is ended.
 //!
 //! A process belongs if one of these holds: it is in the leader's session or group, it descends from one that belongs, it
-//! holds the unit's FIFO open, or its environment carries the unit's envelope with the role `unit`. One look at `/proc`
+//! holds the unit's FIFO open, or its environment carries the unit's envelope with the role `unit`. (The last two are not looked
+//! for in the session of a leader that is looked after: who was born there is that unit's alone.) One look at `/proc`
 //! serves all units that stop together. What is in the unit's cgroup, where it has one, belongs as well. Guests (`exec`,
 //! `run`) carry another role and are never found by the envelope.
 
@@ -341,6 +342,35 @@ mod tests {
         assert!(is_unborn(own, words.as_deref()), "the same memory");
         assert!(!is_unborn(own, words_of(1).as_deref()), "another program");
         assert!(!is_unborn(u32::MAX, words.as_deref()), "nothing there");
+    }
+
+    #[test]
+    fn little_is_read_of_who_is_in_the_session_of_a_leader_that_is_looked_after() {
+        let own = std::process::id();
+        let read_of = |sessions: &[u32]| {
+            let strangers =
+                Strangers::of(&snapshot(&[stat(own, 1, 77)]), &BTreeSet::new(), &sessions.iter().copied().collect());
+            strangers.by_pid.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(read_of(&[76, 78]), [own]);
+        assert_eq!(read_of(&[77]), [0; 0]);
+    }
+
+    #[test]
+    fn who_asks_at_the_same_moment_shares_a_look_and_who_asks_during_it_shares_the_next() {
+        let ask = |batch: &mut Batch| batch.push(Proof::default(), tokio::sync::oneshot::channel().0.into());
+        let take = |batch: &mut Batch| batch.next(BTreeSet::new(), Vec::new).map(|scan| scan.asked.len());
+        let mut batch = Batch::default();
+        assert!(ask(&mut batch), "the first has a look called for");
+        assert!(!ask(&mut batch), "it serves the second too");
+        assert_eq!(take(&mut batch), Some(2));
+        assert!(!ask(&mut batch), "the end of the running one calls for the next");
+        assert_eq!(take(&mut batch), None);
+        batch.finished();
+        assert_eq!(take(&mut batch), Some(1));
+        batch.finished();
+        assert_eq!(take(&mut batch), None);
+        assert!(ask(&mut batch));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::wire::{ClearLogs, ClearLogsReply, Frame, LogsGrown, Refusal, WatchLog
 use crate::project::supervisor::ProjectMessage;
 
 /// How long the next word to a follower is held back for each follower there is: together they are told at most 4,000 times a
-/// second, so that a thousand of them, each a process that wakes, reads and prints, leave most of a processor to the service.
+/// second. Each word wakes a process that reads and prints, which costs more than the word.
 const WORD_PAUSE: Duration = Duration::from_micros(250);
 /// And at least so long: whoever reads what has come meanwhile reads more at once.
 const WORD_PAUSE_MIN: Duration = Duration::from_millis(2);

@@ -99,7 +99,7 @@ impl OpenFiles {
     /// takes the kernel 5 to 12 ms, at 64, 128, 256 … files: a start of a hundred services stood still for 40 ms.
     pub fn make_room() -> io::Result<()> {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let last = i32::try_from(soft.min(ROOM) - 1).unwrap_or(i32::MAX);
+        let last = i32::try_from(soft.min(ROOM).saturating_sub(1)).unwrap_or(i32::MAX);
         let copy = fcntl(io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(last))?;
         // The room stays when the file in it is closed.
         drop(child::inherited(copy));
