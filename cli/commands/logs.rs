@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 
 use envctl_actors::log_stream::{Filter, Level, Pattern, Query, Stream};
 use envctl_runtime::control::client::ClientError;
@@ -144,13 +145,14 @@ async fn follow(
 ) -> Result<(), CliError> {
     let places = context.target_places(target)?;
     let Some(mut client) = context.reading_daemon(&places).await? else { return Ok(()) };
+    let mut gone = pin!(reader_gone());
     loop {
         let watch = WatchLogs { project: target.reference.clone(), units: units.to_vec() };
         let mut grown = client.subscribe(watch).await?;
         let lost = loop {
             let item = tokio::select! {
                 item = grown.next() => item,
-                () = reader_gone() => return Err(CliError::reader_gone()),
+                () = &mut gone => return Err(CliError::reader_gone()),
             };
             match item {
                 Some(Ok(grown)) => {

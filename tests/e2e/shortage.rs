@@ -133,6 +133,43 @@ fn f01_a_daemon_without_descriptors_still_answers() {
 }
 
 #[test]
+fn f01_those_who_follow_leave_room_for_those_who_ask() {
+    let env = TestEnvironment::new();
+    let until_go = "while ! [ -e go ]; do sleep 0.02; done";
+    let project = env.project(&format!(
+        "[services.s]\nsh = \"echo one; {until_go}; echo two; exec $FIXTURE run\"\nenv = {{ FIXTURE = \"FX\" }}\n"
+    ));
+    // Of 128 files 80 may be connections, and those who follow leave half of them free.
+    project.shell("ulimit -n 128; exec $E up -d").ok();
+    let mut following: Vec<Background> = (0..60).map(|_| project.start(&["logs", "-f", "--raw"])).collect();
+    let mut refused = Vec::new();
+    until(STATE_DEADLINE, "those for whom there is no room to end", || {
+        let (living, ended): (Vec<_>, Vec<_>) = following.drain(..).partition(|client| proc::alive(client.pid()));
+        following = living;
+        refused.extend(ended);
+        if refused.len() >= 20 { Ok(()) } else { Err(refused.len()) }
+    });
+    for client in refused {
+        client.wait(STATE_DEADLINE).exits(1).complains(&["room for no more that stay", "ulimit -Hn"]);
+    }
+    // Whoever asks is answered, and whoever stays gets what comes.
+    assert_eq!(project.state("s"), "running");
+    for leaving in following.split_off(following.len() - 2) {
+        leaving.signal(Signal::SIGINT);
+        leaving.wait(STATE_DEADLINE);
+    }
+    following.push(project.start(&["logs", "-f", "--raw"]));
+    project.write("go", "");
+    for client in &mut following {
+        client.until_says("two", STATE_DEADLINE);
+    }
+    project.envctl(&["stop", "s"]).ok();
+    for client in following {
+        client.wait(STATE_DEADLINE).ok().says(&["one", "two"]);
+    }
+}
+
+#[test]
 fn f01_a_heart_without_descriptors_still_brings_its_daemon_back() {
     let env = TestEnvironment::new();
     let project = env.project(&services(20));

@@ -24,14 +24,13 @@ use tokio_util::task::TaskTracker;
 
 use super::frame::{self, KIND_END, KIND_ERROR, KIND_HELLO};
 use super::handlers::Handlers;
+use super::room::Room;
 use super::wire::{Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal};
 
 /// A client has this long to greet.
 const HELLO_WITHIN: Duration = Duration::from_secs(2);
 /// A frame must be taken by the client within this time, or the client is dropped.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// Clients at once; more wait in the kernel's queue. Below the common descriptor limit of 1024.
-const CONNECTIONS_MAX: usize = 640;
 /// Requests and streams of one client at once; more are refused.
 const IN_FLIGHT_MAX: usize = 64;
 /// Frames waiting for one client.
@@ -63,6 +62,7 @@ pub struct Listening {
 /// One client.
 struct Connection {
     handlers: Arc<Handlers>,
+    room: Room,
     outbox: mpsc::Sender<Bytes>,
     in_flight: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -139,10 +139,11 @@ fn remove_stale(socket: &Path) -> io::Result<()> {
 }
 
 async fn accept(listener: UnixListener, handlers: Arc<Handlers>, stop: CancellationToken, tracker: TaskTracker) {
-    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Room::new();
     let mut reserve = Reserve::new(RESERVED_FDS);
     loop {
-        let Ok(permit) = free.clone().acquire_owned().await else { return };
+        // Whoever finds none waits in the kernel's queue.
+        let Some(permit) = room.enter().await else { return };
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -151,9 +152,9 @@ async fn accept(listener: UnixListener, handlers: Arc<Handlers>, stop: Cancellat
         match accepted {
             Ok((stream, _)) => {
                 reserve.refill();
-                let (handlers, stop) = (handlers.clone(), stop.child_token());
+                let (handlers, stop, room) = (handlers.clone(), stop.child_token(), room.clone());
                 tracker.spawn(async move {
-                    serve(stream, handlers, stop).await;
+                    serve(stream, handlers, room, stop).await;
                     drop(permit);
                 });
             }
@@ -168,7 +169,7 @@ async fn accept(listener: UnixListener, handlers: Arc<Handlers>, stop: Cancellat
     }
 }
 
-async fn serve(stream: UnixStream, handlers: Arc<Handlers>, stop: CancellationToken) {
+async fn serve(stream: UnixStream, handlers: Arc<Handlers>, room: Room, stop: CancellationToken) {
     let ours = nix::unistd::geteuid().as_raw();
     match stream.peer_cred() {
         Ok(peer) if peer.uid() == ours => {}
@@ -182,7 +183,7 @@ async fn serve(stream: UnixStream, handlers: Arc<Handlers>, stop: CancellationTo
         return;
     }
     handlers.root.client(true);
-    converse(reading, writing, handlers.clone(), stop).await;
+    converse(reading, writing, (handlers.clone(), room), stop).await;
     handlers.root.client(false);
 }
 
@@ -204,13 +205,19 @@ async fn greet(reading: &mut Reading, writing: &mut Writing, handlers: &Handlers
     if shared { Ok(()) } else { Err(()) }
 }
 
-async fn converse(mut reading: Reading, writing: Writing, handlers: Arc<Handlers>, stop: CancellationToken) {
+async fn converse(
+    mut reading: Reading,
+    writing: Writing,
+    (handlers, room): (Arc<Handlers>, Room),
+    stop: CancellationToken,
+) {
     let (outbox, queued) = mpsc::channel(OUTBOX_MAX);
     let tasks = TaskTracker::new();
     let gone = stop.child_token();
     tasks.spawn(write(writing, queued, gone.clone()));
     let mut connection = Connection {
         handlers,
+        room,
         outbox,
         in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         tasks: tasks.clone(),
@@ -250,6 +257,9 @@ impl Connection {
                 stream.cancel();
             }
             return;
+        }
+        if let Err(refusal) = self.room.admit(&frame.kind) {
+            return say_no(frame.id, refusal, &self.outbox).await;
         }
         // Waiting here would also stop the reading of `end` and of the client's end.
         let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {

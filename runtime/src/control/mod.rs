@@ -14,6 +14,7 @@ pub mod frame;
 pub mod gateway;
 pub mod handlers;
 mod logs;
+mod room;
 mod terminal;
 pub mod view;
 pub mod wire;
