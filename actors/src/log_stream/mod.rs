@@ -8,7 +8,7 @@
 //!
 //! `layout` is the format on disk, `store` writes it, `keep` says what goes, `repair` mends what a kill left, `press` compresses what
 //! is closed (`packed`), `gone` remembers what was deleted, `health` tells how the disk takes it. `pump` is the one thread that moves
-//! the bytes (two in a crowd). `reader` reads (with or without a daemon, `raw` without lines; `data` hides whether a file is compressed), `filter` says
+//! the bytes (two in a crowd), `declared` the word that tells it whose they are. `reader` reads (with or without a daemon, `raw` without lines; `data` hides whether a file is compressed), `filter` says
 //! which lines are wanted (`pattern`, `structured`) and `skip` passes over the others, `display` makes bytes harmless for a terminal,
 //! `matcher` finds a ready line, `actor` is the thin shell of one unit's stream, `observe` its lines for a program.
 //!
@@ -19,6 +19,7 @@ mod actor;
 mod chunks;
 mod clock;
 mod data;
+mod declared;
 mod display;
 mod erase;
 mod error;

@@ -12,10 +12,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use full::Lost;
 
 use super::LogError;
+use super::declared::Declared;
 use super::health::Health;
 use super::keep::{Limits, Shelf};
 use super::layout::{self, Header, Kind, Life, Part, RECORD_BYTES, Record, Stream};
@@ -38,6 +40,9 @@ pub struct Store {
     _lock: File,
     limits: Limits,
     sink: Box<dyn Sink>,
+    /// Whose the bytes are that come next.
+    declared: Arc<Declared>,
+    /// Whose the last ones were.
     life: Life,
     /// What has been told of this life in the index.
     told: Told,
@@ -97,6 +102,7 @@ impl Store {
             _lock: lock,
             limits: limits.checked(),
             sink,
+            declared: Arc::new(Declared::new(found.life)),
             life: found.life,
             told: if found.life == Life::default() { Told::Nothing } else { Told::Started },
             active: found.last,
@@ -114,6 +120,19 @@ impl Store {
 
     /// From here on, bytes belong to this life.
     pub fn set_life(&mut self, life: Life) {
+        self.declared.set(life);
+        self.adopt();
+    }
+
+    /// Where another thread says from which life the next bytes are: it must know that those of the one before are taken.
+    pub(super) fn declared(&self) -> Arc<Declared> {
+        Arc::clone(&self.declared)
+    }
+
+    /// The bytes in hand are from the life that was declared last. Asked after they were taken: what was declared before they were
+    /// written is known by then.
+    fn adopt(&mut self) {
+        let life = self.declared.get();
         if life != self.life {
             self.life = life;
             self.told = Told::Nothing;
@@ -125,9 +144,14 @@ impl Store {
         self.life
     }
 
-    /// Everything this life wrote has been taken: an unterminated line is complete now.
-    pub(super) fn end_life(&mut self) {
-        if self.told == Told::Started && self.active.is_some() {
+    /// Whether the index has the beginning of the present life, and not its end.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.told == Told::Started && self.life == self.declared.get()
+    }
+
+    /// Everything this life wrote has been taken: an unterminated line is complete now. Nothing, if another has written since.
+    pub(super) fn end_life(&mut self, life: Life) {
+        if self.life == life && self.told == Told::Started && self.active.is_some() {
             self.note(Kind::Ended, Stream::Out, 0);
             self.told = Told::Ended;
         }
@@ -254,6 +278,7 @@ impl Store {
         segment.written_ns = now_ns;
         self.base_bytes += bytes as u64;
         self.note_gaps();
+        self.adopt();
         if self.told == Told::Nothing {
             self.told = Told::Started;
             self.note(Kind::Started, stream, 0);

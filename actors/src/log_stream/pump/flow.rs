@@ -1,12 +1,14 @@
 //! One unit's output on its way: two FIFOs, a store, and who is told.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::lane::RETRY_EVERY;
+use super::rest::Rest;
 use super::{Drained, Length, Sources};
 use crate::log_stream::health::Health;
 use crate::log_stream::layout::{Life, Stream};
@@ -28,7 +30,9 @@ pub(super) struct Tell {
 /// One unit's output.
 #[derive(Debug)]
 pub(super) struct Flow {
-    sources: Sources,
+    sources: Arc<Sources>,
+    /// What others know of it.
+    rest: Arc<Rest>,
     pub(super) store: Box<Store>,
     tell: Tell,
     drains: Vec<Drain>,
@@ -46,6 +50,8 @@ pub(super) struct Flow {
 struct Drain {
     /// Bytes of each FIFO that are still to come: what was in it when it was asked.
     left: [usize; 2],
+    /// The life that has ended.
+    life: Life,
     done: oneshot::Sender<Drained>,
 }
 
@@ -53,14 +59,20 @@ struct Drain {
 
 impl Flow {
     pub(super) fn new(sources: Sources, store: Box<Store>, tell: Tell, now: Instant) -> Self {
-        let (drains, busy) = (Vec::new(), [false; 2]);
-        Self { sources, store, tell, drains, busy, active: now, unpressed_until: now, full_in: 0 }
+        let (drains, busy, sources) = (Vec::new(), [false; 2], Arc::new(sources));
+        let rest = Arc::new(Rest::new(&sources, store.declared(), store.has_spoken()));
+        Self { sources, rest, store, tell, drains, busy, active: now, unpressed_until: now, full_in: 0 }
     }
 
     /// Answers when all that is in the FIFOs now is stored.
-    pub(super) fn drain(&mut self, done: oneshot::Sender<Drained>) {
-        self.drains.push(Drain { left: self.waiting(), done });
+    pub(super) fn drain(&mut self, life: Life, done: oneshot::Sender<Drained>) {
+        self.drains.push(Drain { left: self.waiting(), life, done });
         self.settle();
+    }
+
+    /// What can be known of it beside its thread.
+    pub(super) fn rest(&self) -> Arc<Rest> {
+        Arc::clone(&self.rest)
     }
 
     pub(super) fn source(&self, which: Stream) -> BorrowedFd<'_> {
@@ -117,6 +129,7 @@ impl Flow {
     /// Takes up to `chunks` chunks. Returns the bytes taken.
     pub(super) fn pump(&mut self, which: Stream, chunks: usize, scratch: &mut [u8]) -> usize {
         let mut total = 0;
+        self.rest.move_on();
         for _ in 0..chunks {
             let fifo = match which {
                 Stream::Out => self.sources.out.as_fd(),
@@ -159,9 +172,9 @@ impl Flow {
 
     /// Writes the index, tells the length, answers drains.
     pub(super) fn settle(&mut self) {
-        let drained = self.drains.iter().any(|drain| drain.left == [0; 2]);
-        if drained {
-            self.store.end_life();
+        let is_done = |drain: &Drain| drain.left == [0; 2];
+        for drain in self.drains.iter().filter(|drain| is_done(drain)) {
+            self.store.end_life(drain.life);
         }
         self.store.flush();
         let length = Length::of(&self.store);
@@ -169,11 +182,12 @@ impl Flow {
         if self.store.health().differs(&self.tell.health.borrow()) {
             self.tell.health.send_replace(self.store.health().clone());
         }
-        if drained {
-            for drain in self.drains.extract_if(.., |drain| drain.left == [0; 2]) {
-                // Whoever asked may have run out of patience.
-                let _ = drain.done.send(Drained { length });
-            }
+        if !self.store.is_owing() {
+            self.rest.settle(self.store.has_spoken());
+        }
+        for drain in self.drains.extract_if(.., |drain| is_done(drain)) {
+            // Whoever asked may have run out of patience, or never had any.
+            let _ = drain.done.send(Drained { length });
         }
     }
 

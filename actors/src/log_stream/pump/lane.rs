@@ -109,9 +109,9 @@ impl Lane {
                     let _ = done.send(());
                 }
             }
-            Order::Drain { done } => {
+            Order::Drain { life, done } => {
                 if let Some(flow) = self.streams.get_mut(&stream) {
-                    flow.drain(done);
+                    flow.drain(life, done);
                 }
             }
             Order::Clear { done } => {

@@ -14,6 +14,7 @@
 mod flow;
 mod lane;
 mod load;
+mod rest;
 mod second;
 mod thread;
 
@@ -34,6 +35,7 @@ use super::layout::Life;
 use super::store::Store;
 use crate::process::sys::pipe::EventFd;
 use flow::{Flow, Tell};
+use rest::Rest;
 use thread::Worker;
 
 /// Commands that may wait. They come with starts, exits and ends of units, a handful each; only a stalled disk lets them pile up.
@@ -113,6 +115,7 @@ pub(super) struct Tuning {
 struct Watches {
     length: watch::Receiver<Length>,
     health: watch::Receiver<Health>,
+    rest: Arc<Rest>,
 }
 
 /// What the thread is told.
@@ -128,7 +131,7 @@ enum Command {
 enum Order {
     Add { flow: Box<Flow> },
     Life { life: Life, done: oneshot::Sender<()> },
-    Drain { done: oneshot::Sender<Drained> },
+    Drain { life: Life, done: oneshot::Sender<Drained> },
     Clear { done: oneshot::Sender<io::Result<u64>> },
     Remove { done: oneshot::Sender<()> },
 }
@@ -183,23 +186,42 @@ impl PumpHandle {
         let (length, length_receiver) = watch::channel(Length::of(&store));
         let (health, health_receiver) = watch::channel(Health::default());
         let flow = Flow::new(sources, Box::new(store), Tell { length, health }, Instant::now());
+        let rest = flow.rest();
         self.order(stream, Order::Add { flow: Box::new(flow) })?;
-        self.lengths().insert(stream, Watches { length: length_receiver, health: health_receiver });
+        self.lengths().insert(stream, Watches { length: length_receiver, health: health_receiver, rest });
         Ok(())
     }
 
-    /// What comes out of the FIFOs after the answer belongs to this life.
+    /// What comes out of the FIFOs after the answer belongs to this life. At rest that is so at once.
     pub fn life(&self, stream: LogStreamId, life: Life) -> Result<oneshot::Receiver<()>, LogError> {
         let (done, receiver) = oneshot::channel();
-        self.order(stream, Order::Life { life, done })?;
+        match self.at_rest(stream) {
+            Some(watches) => {
+                watches.rest.declare(life);
+                // Whoever asked has not got the other end yet.
+                let _ = done.send(());
+            }
+            None => self.order(stream, Order::Life { life, done })?,
+        }
         Ok(receiver)
     }
 
     /// For after an exit: answers when everything that is in the FIFOs now is stored, and closes the life. An orphan that writes on
-    /// does not prolong it. No answer (a closed channel): the stream is unknown, or the pump has ended.
+    /// does not prolong it. No answer (a closed channel): the stream is unknown, or the pump has ended. At rest the answer is there
+    /// at once, and the record of the end, if there is to be one, comes as soon as the thread does.
     pub fn drain(&self, stream: LogStreamId) -> Result<oneshot::Receiver<Drained>, LogError> {
         let (done, receiver) = oneshot::channel();
-        self.order(stream, Order::Drain { done })?;
+        let life = self.lengths().get(&stream).map(|watches| watches.rest.life()).unwrap_or_default();
+        let Some(watches) = self.at_rest(stream) else {
+            self.order(stream, Order::Drain { life, done })?;
+            return Ok(receiver);
+        };
+        if watches.rest.has_spoken() {
+            let nobody = oneshot::channel().0;
+            self.order(stream, Order::Drain { life, done: nobody })?;
+        }
+        // Whoever asked has not got the other end yet.
+        let _ = done.send(Drained { length: *watches.length.borrow() });
         Ok(receiver)
     }
 
@@ -243,6 +265,12 @@ impl PumpHandle {
     /// Tells how many threads move bytes just now.
     pub fn threads(&self) -> watch::Receiver<usize> {
         self.inner.threads.clone()
+    }
+
+    /// What is told of a stream whose every byte is stored.
+    fn at_rest(&self, stream: LogStreamId) -> Option<Watches> {
+        let watches = self.lengths().get(&stream)?.clone();
+        watches.rest.is_at_rest().then_some(watches)
     }
 
     fn order(&self, stream: LogStreamId, order: Order) -> Result<(), LogError> {

@@ -77,6 +77,7 @@ impl Store {
         self.refuse(error);
         match pipe::read_some(fifo, scratch) {
             Ok(bytes @ 1..) => {
+                self.adopt();
                 let lines = memchr_iter(b'\n', &scratch[..bytes]).count() as u64;
                 let gap = &mut self.gaps[stream.index()];
                 (gap.bytes, gap.lines) = (gap.bytes + bytes as u64, gap.lines + lines);

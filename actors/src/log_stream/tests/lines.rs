@@ -49,7 +49,7 @@ fn whatever_is_written_in_whatever_pieces_is_read_as_written() {
                 written.write(stream, &bytes);
                 model[stream.index()].extend_from_slice(&bytes);
             }
-            written.store().end_life();
+            written.end_life();
             if random.bool() {
                 written.reopen(SMALL);
             }
@@ -100,7 +100,7 @@ fn a_follower_hands_out_the_last_words_when_a_life_has_ended() {
     assert!(matches!(follower.next().unwrap(), Some(Entry::Started { .. })));
     assert_eq!(follower.next().unwrap(), None);
     assert_eq!(follower.pending(Stream::Out), b"prompt> ");
-    written.store().end_life();
+    written.end_life();
     written.store().flush();
     let last = follower.next().unwrap().and_then(line_of).unwrap();
     assert!(last.partial && last.bytes == b"prompt> ");

@@ -113,6 +113,11 @@ impl Written {
         Reader::open(&self.log())
     }
 
+    fn end_life(&mut self) {
+        let life = self.store().life();
+        self.store().end_life(life);
+    }
+
     /// One write of the unit, stored as one chunk if the segment has room.
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Taken {
         self.theirs[stream.index()].write_all(bytes).unwrap();

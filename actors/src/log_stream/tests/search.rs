@@ -28,7 +28,7 @@ fn some_log(seed: u64) -> Written {
             written.write(stream, &bytes);
         }
         if random.bool() {
-            written.store().end_life();
+            written.end_life();
         }
         if random.bool() {
             written.reopen(SMALL);

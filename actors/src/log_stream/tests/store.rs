@@ -50,7 +50,7 @@ fn nothing_is_created_before_the_first_byte_and_files_are_private() {
     let fifo = written.ours[0].as_fd();
     assert_eq!(written.store.as_mut().unwrap().take(Stream::Out, fifo, &mut written.scratch), Taken::Empty);
     written.store().set_life(Life { run: 1, incarnation: 1 });
-    written.store().end_life();
+    written.end_life();
     assert!(written.store().flush());
     assert_eq!(std::fs::read_dir(written.log()).unwrap().count(), 0);
     written.write(Stream::Err, b"x\n");
