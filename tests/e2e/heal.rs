@@ -329,16 +329,16 @@ fn a_dependent_is_restarted_over_an_edge_that_says_so() {
 }
 
 #[test]
-fn what_left_its_session_does_not_outlive_the_crash_of_its_unit() {
+fn what_a_unit_started_does_not_outlive_its_crash_in_its_session_or_out_of_it() {
     let env = TestEnvironment::new();
     let project = env.project(
-        "[services.leaves]\nsh = \"setsid sleep 7341 & echo $! >> strays; sleep 0.2; exit 1\"\nunstable = 3\n\
+        "[services.leaves]\nsh = \"setsid sleep 7341 & echo $! >> strays; sleep 7341 & echo $! >> strays; sleep 0.2; exit 1\"\nunstable = 3\n\
          backoff = { base = \"50ms\", max = \"50ms\" }\n[services.keeps]\nsh = \"setsid sleep 7342 & exec sleep 1000\"\n",
     );
     project.envctl(&["up", "-d"]).ok();
     project.until_state("leaves", "failed");
     let strays: Vec<u32> = project.read("strays").lines().filter_map(|pid| pid.parse().ok()).collect();
-    assert!(strays.len() >= 3, "{strays:?}");
+    assert!(strays.len() >= 6, "{strays:?}");
     crate::harness::until(std::time::Duration::from_secs(5), "strays to be gone", || {
         let left: Vec<&u32> = strays.iter().filter(|pid| proc::alive(**pid)).collect();
         if left.is_empty() { Ok(()) } else { Err(left) }

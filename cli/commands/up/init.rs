@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use envctl_actors::process::end::gone;
-use envctl_actors::process::heart::children::own_children;
+use envctl_actors::process::heart::orphans::Offspring;
 use envctl_actors::process::sys::child;
 use envctl_runtime::control::wire::DaemonStop;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,7 +75,7 @@ async fn end_daemon(context: &Context) -> Result<(), CliError> {
 /// By number, never by "whoever has ended": statuses that others wait for are not ours to take, and we start nothing but
 /// the daemon's parent, which nobody waits for.
 fn reap() {
-    for pid in own_children() {
+    for pid in Offspring::default().all().unwrap_or_default() {
         let _ = child::reap(pid);
     }
 }

@@ -64,6 +64,9 @@ pub enum JournalMessage {
     /// A blocking thread has opened a journal.
     #[doc(hidden)]
     Opened(Box<Opened>),
+    /// All events have been taken that came at the same time.
+    #[doc(hidden)]
+    BurstOver,
     /// It is time to write derived files, or to try events again.
     #[doc(hidden)]
     Tick(ProjectKey),
@@ -101,6 +104,8 @@ pub struct JournalState {
     opening: HashMap<ProjectKey, Vec<(ProjectPlaces, Facts, OpenReply)>>,
     scopes: Scopes,
     tasks: TaskTracker,
+    /// Events are coming that others wait behind.
+    in_burst: bool,
 }
 
 /// The way to the actor.
@@ -221,6 +226,7 @@ impl Actor for JournalActor {
             opening: HashMap::new(),
             scopes: Scopes::default(),
             tasks: TaskTracker::new(),
+            in_burst: false,
         })
     }
 
@@ -234,7 +240,15 @@ impl Actor for JournalActor {
             JournalMessage::Open { places, facts, reply } => state.open(&myself, *places, *facts, reply),
             JournalMessage::Opened(opened) => state.opened(&myself, *opened),
             JournalMessage::Close(key) => state.close(&myself, &key),
-            JournalMessage::Append(key, event) => state.append(&myself, &key, *event),
+            JournalMessage::Append(key, event) => {
+                if !std::mem::replace(&mut state.in_burst, true) {
+                    // What is told of goes on first, and what is told with it is written in the same breath.
+                    let _ = myself.cast(JournalMessage::BurstOver);
+                    tokio::task::yield_now().await;
+                }
+                state.append(&myself, &key, *event);
+            }
+            JournalMessage::BurstOver => state.in_burst = false,
             JournalMessage::Snapshot(key, project) => state.snapshot(&myself, &key, project),
             JournalMessage::Subscribe(key, reply) => answer(reply, state.subscribe(&key)),
             JournalMessage::Sync(key, reply) => state.sync(&key, reply),

@@ -212,7 +212,11 @@ impl Actor for ProjectActor {
             ProjectMessage::Timer(key) => project.timer(key).await,
             ProjectMessage::Overdue(number) => project.overdue(number).await,
             ProjectMessage::Swept(escaped) => project.swept(escaped).await,
-            ProjectMessage::Publish => project.publish_in_turn(),
+            ProjectMessage::Publish => {
+                // A life that has just been begun asks heart for its process first: that is what somebody waits for.
+                tokio::task::yield_now().await;
+                project.publish_in_turn();
+            }
             ProjectMessage::Tell => project.tell_now(),
         }
         Ok(())

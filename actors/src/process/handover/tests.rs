@@ -86,7 +86,7 @@ impl Heart {
     }
 
     async fn ended(&mut self, key: Key) {
-        self.say(&FromHeart::Exited { key, status: WaitStatus::Code(7), oom: false }).await;
+        self.say(&FromHeart::Exited { key, status: WaitStatus::Code(7), oom: false, alone: false }).await;
     }
 }
 

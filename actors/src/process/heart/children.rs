@@ -14,12 +14,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::Epoll;
 
 use super::limits::{Arranged, OpenFiles, arrange};
+use super::orphans::Offspring;
 use super::terminal::{Answer, Terminal};
 use super::wire::{Adoption, Ending, FromHeart, Held, Hold, Key, Order, Reach, StubOrder, WithDaemon};
 use super::{stranger, stub};
 use crate::process::cgroup::{self, Cgroup, Cgroups};
 use crate::process::identity::Stat;
-use crate::process::procfs;
 use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
 use crate::process::sys::pipe;
 use crate::process::sys::terminal::WindowSize;
@@ -44,7 +44,8 @@ pub struct Children {
     /// The daemon: our child, and nobody's orphan.
     daemon: Option<u32>,
     /// The orphans that have come to us, as of this turn: looked for by the first that asks, however many end together.
-    orphans: OnceCell<Vec<u32>>,
+    orphans: OnceCell<Option<Vec<u32>>>,
+    offspring: Offspring,
 }
 
 /// One process.
@@ -87,7 +88,7 @@ impl Children {
     /// Holds nothing yet. `stub`: the program whose `exec-stub` subcommand serves orders that need one.
     pub fn new(stub: Option<PathBuf>) -> Self {
         let (held, cgroups, orphans) = (BTreeMap::new(), Cgroups::default(), OnceCell::new());
-        Self { stub, held, cgroups, open_files: None, daemon: None, orphans }
+        Self { stub, held, cgroups, open_files: None, daemon: None, orphans, offspring: Offspring::default() }
     }
 
     /// The daemon is this process now.
@@ -173,7 +174,26 @@ impl Children {
             terminal.leader_ended();
             return Ok(None);
         }
-        Ok(Some(FromHeart::Exited { key, status, oom }))
+        Ok(Some(FromHeart::Exited { key, status, oom, alone: self.is_alone(key) }))
+    }
+
+    /// Whether a process that has ended has left nobody: what it leaves becomes our child before we are told of its end.
+    fn is_alone(&self, key: Key) -> bool {
+        let is_plain = |child: &Child| child.adopted.is_none() && child.cgroup().is_none();
+        // Orphans of a thread's children go to somebody else.
+        self.daemon.is_some()
+            && self.held.get(&key).is_some_and(is_plain)
+            && self.orphans().is_some_and(<[u32]>::is_empty)
+    }
+
+    /// All children of ours, those that we have started included; nobody, where the kernel does not tell.
+    pub fn offspring(&self) -> Vec<u32> {
+        self.offspring.all().unwrap_or_default()
+    }
+
+    /// Children of ours that we have not started. `None`: the kernel does not tell.
+    fn orphans(&self) -> Option<&[u32]> {
+        self.orphans.get_or_init(|| self.offspring.all().map(|pids| self.not_held(pids))).as_deref()
     }
 
     /// Whether a process has ended, but not for us: a debugger has it still.
@@ -197,7 +217,7 @@ impl Children {
         if let Some(status) = child.exit.filter(|_| has_shown_all && !child.told) {
             child.told = true;
             let oom = child.hold.as_ref().is_some_and(|hold| hold.oom);
-            told.push(FromHeart::Exited { key, status, oom });
+            told.push(FromHeart::Exited { key, status, oom, alone: false });
         }
         told
     }
@@ -260,7 +280,7 @@ impl Children {
             strangers = self.not_held(stranger::pids());
             &strangers
         } else {
-            self.orphans.get_or_init(|| self.not_held(own_children()))
+            self.orphans().unwrap_or_default()
         };
         for &pid in orphans {
             let Ok(pidfd) = child::pidfd_open(pid) else { continue };
@@ -532,13 +552,6 @@ fn kill_descendants(of: u32) {
     for pidfd in found {
         let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
-}
-
-/// The children of this thread, orphans that came to us among them (proc_pid_task(5)).
-pub fn own_children() -> Vec<u32> {
-    let children = procfs::read("/proc/thread-self/children").unwrap_or_default();
-    let pids = children.split(|byte| *byte == b' ').filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
-    pids.collect()
 }
 
 fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {

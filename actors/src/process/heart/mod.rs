@@ -19,6 +19,7 @@ pub mod guardian;
 pub mod handover;
 pub mod keeper;
 pub mod limits;
+pub mod orphans;
 pub mod own_log;
 pub mod run;
 mod stranger;

@@ -14,7 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::children::{Children, own_children};
+use super::children::Children;
 use super::guardian::Guardian;
 use super::keeper::{DaemonCommand, Keeper, Next};
 use super::wire::{BUILD, Connection, FromHeart, Key, ToHeart, VERSION};
@@ -366,7 +366,7 @@ impl Heart {
     fn reap_orphans(&mut self) {
         let daemon = self.process.as_ref().and_then(|process| process.keeper.pid());
         let held = self.children.pids();
-        for pid in own_children() {
+        for pid in self.children.offspring() {
             if !held.contains(&pid) && daemon != Some(pid) {
                 let _ = child::reap(pid);
             }

@@ -9,10 +9,10 @@ use envctl_supervisors::reason::{ExitReason, StartError};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde_bytes::ByteBuf;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::frames::{read_frames, write_frames};
+use super::frames::{Outlet, read_frames};
 use super::gone::Gone;
 use super::{HeldProcess, Message, Order, Role, Scope, Spawned, Stray, Tag};
 use crate::process::command::Command;
@@ -25,9 +25,6 @@ use crate::process::sys::child::WaitStatus;
 use crate::process::sys::terminal::WindowSize;
 use crate::process::typing::{Sent, Typing};
 
-/// Frames waiting for heart; heart reads at once, so a full queue means that it hangs.
-const HEART_QUEUE_MAX: usize = 4096;
-
 /// The actor.
 #[derive(Debug)]
 pub struct TableActor;
@@ -37,7 +34,7 @@ pub struct TableActor;
 pub struct State {
     /// Stands first, so that nobody hears of a dropped entry before this says why.
     gone: Gone,
-    to_heart: mpsc::Sender<Vec<u8>>,
+    to_heart: Outlet,
     heart_pid: Option<u32>,
     heart_said: HeartSaid,
     handover: Handover,
@@ -62,6 +59,8 @@ struct Entry {
     adopted: Option<u64>,
     exit: Option<ExitReason>,
     hold: Hold,
+    /// It has ended, and left nobody who could be signalled.
+    alone: bool,
     waiting: Option<oneshot::Sender<ExitReason>>,
     terminal: Option<PathBuf>,
 }
@@ -94,9 +93,9 @@ impl Actor for TableActor {
     ) -> Result<State, ActorProcessingErr> {
         heart.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(heart)?.into_split();
-        let (to_heart, queue) = mpsc::channel(HEART_QUEUE_MAX);
+        let (to_heart, writing) = Outlet::new(write, gone.known());
         let mut tasks = JoinSet::new();
-        tasks.spawn(write_frames(write, queue, gone.known()));
+        tasks.spawn(writing);
         tasks.spawn(read_frames(read, myself));
         Ok(State {
             gone,
@@ -139,9 +138,7 @@ impl Actor for TableActor {
             Message::Spawn(order, reply) => state.spawn(*order, reply),
             Message::Adopt(stray, reply) => state.adopt(*stray, reply),
             Message::Attach(tag, reply) => drop(reply.send(state.attach(&tag))),
-            Message::Signal(key, signal, scope) => {
-                state.order(&ToHeart::Signal { key, signal, group: scope != Scope::Main });
-            }
+            Message::Signal(key, signal, scope) => state.signal(key, signal, scope),
             Message::WasOom(key, reply) => {
                 let _ = reply.send(state.entries.get(&key).is_some_and(|entry| entry.hold.oom));
             }
@@ -203,6 +200,13 @@ impl State {
                 }
             }
             Err(error) => drop(reply.send(Err(error.into()))),
+        }
+    }
+
+    /// Heart is not woken for a process that has ended and left nobody: its successor is asked for in a moment.
+    fn signal(&mut self, key: Key, signal: i32, scope: Scope) {
+        if self.entries.get(&key).is_none_or(|entry| !entry.alone) {
+            self.order(&ToHeart::Signal { key, signal, group: scope != Scope::Main });
         }
     }
 
@@ -325,7 +329,7 @@ impl State {
                     let _ = starting.reply.send(Err(error));
                 }
             }
-            FromHeart::Exited { key, status, oom } => self.exited(key, status, oom),
+            FromHeart::Exited { key, status, oom, alone } => self.exited(key, status, (oom, alone)),
         }
     }
 
@@ -340,8 +344,8 @@ impl State {
                 Ok(tag) => {
                     let exit = held.exit.map(reason);
                     let (adopted, hold) = (held.adopted, held.hold.unwrap_or_default());
-                    let (pid, waiting, terminal) = (held.pid, None, held.terminal);
-                    let entry = Entry { tag, pid, adopted, exit, hold, waiting, terminal };
+                    let (pid, alone, waiting, terminal) = (held.pid, false, None, held.terminal);
+                    let entry = Entry { tag, pid, adopted, exit, hold, alone, waiting, terminal };
                     self.entries.insert(held.key, entry);
                 }
                 Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
@@ -352,15 +356,16 @@ impl State {
     fn spawned(&mut self, key: Key, pid: u32, hold: Option<Hold>, terminal: Option<PathBuf>) {
         if let Some(Adopting { tag, start_time, reply }) = self.adopting.remove(&key) {
             let (adopted, hold) = (Some(start_time), hold.unwrap_or_default());
-            self.entries.insert(key, Entry { tag, pid, adopted, exit: None, hold, waiting: None, terminal });
+            self.entries
+                .insert(key, Entry { tag, pid, adopted, exit: None, hold, alone: false, waiting: None, terminal });
             return drop(reply.send(true));
         }
         let Some(starting) = self.starting.remove(&key) else { return };
         let hold = hold.unwrap_or_else(|| unheard(&starting.command));
         let (waiting, exit) = oneshot::channel();
         let helper = starting.tag.role != Role::Main;
-        let (tag, waiting) = (starting.tag, Some(waiting));
-        let entry = Entry { tag, pid, adopted: None, exit: None, hold: hold.clone(), waiting, terminal };
+        let (tag, alone, waiting) = (starting.tag, false, Some(waiting));
+        let entry = Entry { tag, pid, adopted: None, exit: None, hold: hold.clone(), alone, waiting, terminal };
         self.entries.insert(key, entry);
         // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
         if starting.reply.send(Ok(Spawned { key, pid, hold, exit, adopted: None })).is_err() && helper {
@@ -368,9 +373,10 @@ impl State {
         }
     }
 
-    fn exited(&mut self, key: Key, status: WaitStatus, oom: bool) {
+    fn exited(&mut self, key: Key, status: WaitStatus, (oom, alone): (bool, bool)) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.hold.oom |= oom;
+        entry.alone = alone;
         let reason = reason(status);
         entry.exit = Some(reason.clone());
         if let Some(waiting) = entry.waiting.take() {
@@ -405,7 +411,7 @@ impl State {
 
     fn send(&mut self, message: &ToHeart) -> Result<(), String> {
         let frame = encode(message).map_err(|error| format!("tell heart: {error}"))?;
-        self.to_heart.try_send(frame).map_err(|error| format!("tell heart: {error}"))
+        self.to_heart.send(frame).map_err(|error| format!("tell heart: {error}"))
     }
 }
 

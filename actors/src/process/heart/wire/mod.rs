@@ -288,6 +288,9 @@ pub enum FromHeart {
         /// Whether the kernel killed it because its memory limit was reached.
         #[serde(default)]
         oom: bool,
+        /// Whether it left nobody for certain: no process that came to heart as an orphan.
+        #[serde(default)]
+        alone: bool,
     },
     /// The answer to [`ToHeart::Type`].
     Typed {

@@ -35,7 +35,7 @@ fn what_an_older_daemon_or_heart_does_not_know_is_not_there() {
         FromHeart::Spawned { key: 1, pid: 2, hold: None, terminal: None }
     );
     let status = WaitStatus::Code(0);
-    assert_eq!(read(&Older::Exited { key: 1, status }), FromHeart::Exited { key: 1, status, oom: false });
+    assert_eq!(read(&Older::Exited { key: 1, status }), FromHeart::Exited { key: 1, status, oom: false, alone: false });
     let newer = StubOrder { nice: Some(5), user: Some((33, 33)), ..StubOrder::default() };
     let text = serde_json::to_string(&newer).unwrap();
     assert_eq!(serde_json::from_str::<StubOrder>(&text).unwrap(), newer);
