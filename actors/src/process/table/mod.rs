@@ -4,6 +4,7 @@
 //! heart, never in a unit actor's state: an actor that panics attaches again by tag. It never decides about a unit and
 //! never waits in a handler.
 
+mod care;
 mod frames;
 mod gone;
 mod state;
@@ -27,6 +28,7 @@ use super::sys::terminal::WindowSize;
 use super::typing::Sent;
 use gone::{Gone, KnownGone};
 
+pub use care::Care;
 pub use state::{State, TableActor};
 pub use tag::{Role, Tag};
 
@@ -76,6 +78,8 @@ pub struct Spawned {
     pub exit: oneshot::Receiver<ExitReason>,
     /// When it started, if it was taken over from an earlier heart.
     pub adopted: Option<u64>,
+    /// Dropped by whoever looks after it no longer: then it is anybody's who has its envelope or its FIFOs.
+    pub care: Care,
 }
 
 /// Who a signal is for, from the narrowest to the widest.

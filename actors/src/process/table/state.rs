@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::care::Cared;
 use super::frames::{Outlet, read_frames};
 use super::gone::Gone;
 use super::{HeldProcess, Message, Order, Role, Scope, Spawned, Stray, Tag};
@@ -61,6 +62,7 @@ struct Entry {
     hold: Hold,
     /// It has ended, and left nobody who could be signalled.
     alone: bool,
+    cared: Cared,
     waiting: Option<oneshot::Sender<ExitReason>>,
     terminal: Option<PathBuf>,
 }
@@ -234,7 +236,7 @@ impl State {
             None => entry.waiting = Some(waiting),
         }
         let Entry { pid, adopted, .. } = *entry;
-        Some(Spawned { key: *key, pid, hold: entry.hold.clone(), exit, adopted })
+        Some(Spawned { key: *key, pid, hold: entry.hold.clone(), exit, adopted, care: entry.cared.hand_over() })
     }
 
     /// Passes a message on, unless it has to wait for the next program or is for nobody any more.
@@ -345,7 +347,8 @@ impl State {
                     let exit = held.exit.map(reason);
                     let (adopted, hold) = (held.adopted, held.hold.unwrap_or_default());
                     let (pid, alone, waiting, terminal) = (held.pid, false, None, held.terminal);
-                    let entry = Entry { tag, pid, adopted, exit, hold, alone, waiting, terminal };
+                    let cared = Cared::default();
+                    let entry = Entry { tag, pid, adopted, exit, hold, alone, cared, waiting, terminal };
                     self.entries.insert(held.key, entry);
                 }
                 Err(error) => tracing::error!(error, pid = held.pid, "heart holds a process that nobody knows"),
@@ -356,19 +359,32 @@ impl State {
     fn spawned(&mut self, key: Key, pid: u32, hold: Option<Hold>, terminal: Option<PathBuf>) {
         if let Some(Adopting { tag, start_time, reply }) = self.adopting.remove(&key) {
             let (adopted, hold) = (Some(start_time), hold.unwrap_or_default());
-            self.entries
-                .insert(key, Entry { tag, pid, adopted, exit: None, hold, alone: false, waiting: None, terminal });
+            self.entries.insert(
+                key,
+                Entry {
+                    tag,
+                    pid,
+                    adopted,
+                    exit: None,
+                    hold,
+                    alone: false,
+                    cared: Cared::default(),
+                    waiting: None,
+                    terminal,
+                },
+            );
             return drop(reply.send(true));
         }
         let Some(starting) = self.starting.remove(&key) else { return };
         let hold = hold.unwrap_or_else(|| unheard(&starting.command));
         let (waiting, exit) = oneshot::channel();
         let helper = starting.tag.role != Role::Main;
-        let (tag, alone, waiting) = (starting.tag, false, Some(waiting));
-        let entry = Entry { tag, pid, adopted: None, exit: None, hold: hold.clone(), alone, waiting, terminal };
+        let (tag, alone, waiting, mut cared) = (starting.tag, false, Some(waiting), Cared::default());
+        let care = cared.hand_over();
+        let entry = Entry { tag, pid, adopted: None, exit: None, hold: hold.clone(), alone, cared, waiting, terminal };
         self.entries.insert(key, entry);
         // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
-        if starting.reply.send(Ok(Spawned { key, pid, hold, exit, adopted: None })).is_err() && helper {
+        if starting.reply.send(Ok(Spawned { key, pid, hold, exit, adopted: None, care })).is_err() && helper {
             self.discard(key);
         }
     }
@@ -395,7 +411,9 @@ impl State {
     fn scan(&mut self, myself: ActorRef<Message>) {
         let spare = self.heart_pid.into_iter().chain([std::process::id()]).collect();
         let leader = |entry: &Entry| Leader { pid: entry.pid, start_time: entry.adopted };
-        if let Some(scan) = self.scans.next(spare, || self.entries.values().map(leader).collect()) {
+        // Of a process that nobody looks after the whole family is asked for by its marks.
+        let held = || self.entries.values().filter(|entry| entry.cared.is_held()).map(leader).collect();
+        if let Some(scan) = self.scans.next(spare, held) {
             self.tasks.spawn_blocking(move || {
                 scan.run();
                 let _ = myself.cast(Message::Scanned);
