@@ -150,13 +150,16 @@ fn rabbitmq_lives_and_comes_back_with_its_messages() {
     lives(&Server {
         preset: "rabbitmq",
         programs: &["rabbitmq-server", "amqp-publish", "amqp-get"],
-        // A message goes round: taken out as N, put back as N + 1. There are no confirmations here: it is seen on disk.
-        script: "amqp-declare-queue -u \"$AMQP_URL\" -d -q n > /dev/null\n\
-            n=$(amqp-get -u \"$AMQP_URL\" -q n || echo kept-0)\n\
+        // A message goes round: taken out as N, put back as N + 1. There are no confirmations here: it is seen on disk, and so is
+        // the queue, which the server writes down by itself some time later.
+        script: "amqp-declare-queue -u \"$AMQP_URL\" -d -q lasting > /dev/null\n\
+            n=$(amqp-get -u \"$AMQP_URL\" -q lasting || echo kept-0)\n\
             next=kept-$((${n#kept-} + 1))\n\
-            amqp-publish -u \"$AMQP_URL\" -p -r n -b $next\n\
+            amqp-publish -u \"$AMQP_URL\" -p -r lasting -b $next\n\
             data=$(find ./../../state -name data -type d | head -1)\n\
-            for i in $(seq 200); do grep -rqa $next $data && break; sleep 0.05; done\n\
+            on_disk() { grep -rqa $next $data && grep -rqa --include=LATEST.LOG --include='rabbit_durable_queue.*' lasting $data; }\n\
+            for i in $(seq 200); do on_disk && break; sleep 0.05; done\n\
+            on_disk\n\
             echo ${next#kept-} > told\n",
         again: "2",
     });
