@@ -4,17 +4,22 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 /// What one read is given room for: a page is what the kernel makes of most of these files, and an environment is rarely longer.
 const ROOM_BYTES: usize = 8 << 10;
 
 /// The whole of a file.
 pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    read_open(&File::open(path)?)
+}
+
+/// The whole of a file that is open, from its beginning: as it is now, however often it has been read.
+pub(super) fn read_open(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; ROOM_BYTES];
     let mut length = 0;
     loop {
-        match file.read(&mut bytes[length..]) {
+        match file.read_at(&mut bytes[length..], length as u64) {
             Ok(0) => break,
             Ok(count) => length += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -2,11 +2,8 @@
 
 use std::cell::OnceCell;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 
-/// Read in one go: the numbers of a thousand children.
-const ROOM_BYTES: usize = 8 << 10;
+use crate::process::procfs;
 
 /// The children of one thread, orphans that came to it among them (proc_pid_task(5)).
 ///
@@ -25,26 +22,25 @@ impl Offspring {
     /// To be asked by the thread whose children they are.
     pub fn all(&self) -> Option<Vec<u32>> {
         let file = self.file.get_or_init(|| File::open("/proc/thread-self/children").ok()).as_ref()?;
-        let text = read(file).ok()?;
+        let text = procfs::read_open(file).ok()?;
         let pids = text.split(|byte| *byte == b' ').filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
         Some(pids.collect())
     }
 }
 
-fn read(file: &File) -> io::Result<Vec<u8>> {
-    let mut text = vec![0; ROOM_BYTES];
-    let mut length = 0;
-    loop {
-        match file.read_at(&mut text[length..], length as u64) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if length == text.len() {
-            text.resize(length * 2, 0);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_open_file_tells_the_children_that_there_are_now() {
+        let offspring = Offspring::default();
+        assert_eq!(offspring.all(), Some(Vec::new()), "each test has a thread of its own");
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        assert_eq!(offspring.all(), Some(vec![child.id()]));
+        child.kill().unwrap();
+        assert_eq!(offspring.all(), Some(vec![child.id()]), "who has ended is there until it is reaped");
+        child.wait().unwrap();
+        assert_eq!(offspring.all(), Some(Vec::new()));
     }
-    text.truncate(length);
-    Ok(text)
 }
