@@ -33,6 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a child of the test's own thread")]
     fn the_open_file_tells_the_children_that_there_are_now() {
         let offspring = Offspring::default();
         assert_eq!(offspring.all(), Some(Vec::new()), "each test has a thread of its own");
