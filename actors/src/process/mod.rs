@@ -1,8 +1,8 @@
 //! Processes: how they are spawned, known, ended, and what belongs to them.
 //!
 //! ```text
-//! service/task/requirement actor ──Spawn──▶ table (actor) ──frames──▶ heart ──posix_spawn──▶ child
-//!                                ◀─Exited──              ◀──frames──       ◀──pidfd────────
+//! service/task/requirement actor ──Spawn──▶ table (actor) ──frames──▶ heart ──clone──▶ child
+//!                                ◀─Exited──              ◀──frames──       ◀──pidfd──
 //! ```
 //!
 //! `heart` is the parent of every unit and outlives the daemon; `table` is the daemon's side of it; `end` finds and ends

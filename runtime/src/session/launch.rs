@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use envctl_actors::process::heart::own_log;
-use envctl_actors::process::sys::child::{self, ChildFile, Spawn};
+use envctl_actors::process::sys::child;
+use envctl_actors::process::sys::spawn::{ChildFile, Signals, Spawn, spawn};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
@@ -180,8 +181,8 @@ fn spawn_heart(places: &Places, program: &Path, exe: &Path) -> Result<OwnedFd, L
     let high = child::inherited(high).ok_or_else(|| failed("copy a pipe")(io::Error::other("it is closed")))?;
     // Whatever a caller's shell has open must not be held by a daemon for ever.
     child::close_on_exec_from(3).map_err(failed("close what was inherited"))?;
-    let spawn = heart_plan(places, program, exe, &high).map_err(failed("name its files"))?;
-    child::spawn(&spawn).map_err(failed("run it"))?;
+    let plan = heart_plan(places, program, exe, &high).map_err(failed("name its files"))?;
+    spawn(&plan).map_err(|error| failed("run it")(error.into()))?;
     Ok(read)
 }
 
@@ -208,6 +209,8 @@ fn heart_plan(places: &Places, program: &Path, exe: &Path, ready: &OwnedFd) -> i
             open(1, &log, append)?,
             open(2, &log, append)?,
         ],
+        open_files: None,
+        signals: Signals::ALL,
     })
 }
 

@@ -2,45 +2,41 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CString, OsStr};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
-use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::Epoll;
 
-use super::limits::{Arranged, OpenFiles, arrange};
-use super::orphans::Offspring;
+use super::child::Child;
+use super::limits::{Arranged, arrange};
+use super::orphans::{Offspring, kill_descendants};
+use super::start::{Failure, Starter, no_terminal, open_fifo};
+use super::stranger;
 use super::terminal::{Answer, Terminal};
-use super::wire::{Adoption, Ending, FromHeart, Held, Hold, Key, Order, Reach, StubOrder, WithDaemon};
-use super::{stranger, stub};
+use super::wire::{Adoption, FromHeart, Held, Hold, Key, Order, Reach, WithDaemon};
 use crate::process::cgroup::{self, Cgroup, Cgroups};
-use crate::process::identity::Stat;
-use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
-use crate::process::sys::pipe;
+use crate::process::sys::child::{self, WaitStatus};
+use crate::process::sys::spawn::Spawned;
 use crate::process::sys::terminal::WindowSize;
-
-/// How long a stub may take to become its program; it does a few system calls.
-const STUB_MAX_MS: u16 = 5_000;
-
-/// Descendants looked at in one go: more are a fork storm, which the next daemon's rounds end.
-const DESCENDANTS_MAX: usize = 4096;
 
 /// How the envelope's variable begins (`runtime/src/vars` writes it; here it is only compared).
 const ENVELOPE: &[u8] = b"ENVCTL_RT_VARS=";
 
+/// Ended processes that wait for a pause to be reaped in; more are reaped at once, for each keeps a number.
+const SPENT_MAX: usize = 32;
+
 /// What heart holds.
 #[derive(Debug)]
 pub struct Children {
-    stub: Option<PathBuf>,
+    starter: Starter,
     held: BTreeMap<Key, Child>,
+    /// Ended and acknowledged: nobody asks for them any more. Reaping one takes longer than starting its successor takes the
+    /// daemon to ask for, so it waits until there is nothing else to do.
+    spent: Vec<Spent>,
+    /// The numbers of those that we have started and not reaped: nobody's orphans.
+    own: BTreeSet<u32>,
     cgroups: Cgroups,
-    /// Heart's own limit, where it has raised it.
-    open_files: Option<OpenFiles>,
     /// The daemon: our child, and nobody's orphan.
     daemon: Option<u32>,
     /// The orphans that have come to us, as of this turn: looked for by the first that asks, however many end together.
@@ -48,47 +44,30 @@ pub struct Children {
     offspring: Offspring,
 }
 
-/// One process.
+/// What is left of a process when its end is dealt with.
 #[derive(Debug)]
-struct Child {
+struct Spent {
     tag: String,
-    pid: u32,
-    pidfd: OwnedFd,
-    exit: Option<WaitStatus>,
-    /// The envelope it was started with, as it stands in its environment: its orphans carry the same.
-    envelope: Option<Vec<u8>>,
-    /// How far its end reaches, and whether it ends with the daemon.
-    ending: Ending,
-    /// Whether it was asked to end because the daemon died.
-    doomed: bool,
-    /// Acknowledged before it had ended: nobody will ask again, so it is reaped as soon as it ends.
-    forsaken: bool,
-    /// When it started, if an earlier heart has started it: then it is no child of ours, and never reaped by us.
-    adopted: Option<u64>,
-    /// What holds it within its limits.
-    hold: Option<Hold>,
-    /// Its FIFOs, held until its end is acknowledged: what it wrote while no daemon lived stays in them.
-    fifos: [OwnedFd; 2],
-    /// Held as long as the FIFOs: whatever is still on it then is told by SIGHUP.
-    terminal: Option<Terminal>,
-    /// Its end has been told, or would have been if there had been a daemon.
-    told: bool,
-}
-
-/// Why a process was not started.
-#[derive(Debug)]
-pub struct Failure {
-    errno: i32,
-    step: Option<String>,
+    /// To be reaped; `None`: it is no child of ours.
+    zombie: Option<u32>,
+    cgroup: Option<Cgroup>,
 }
 
 // === impl Children ===
 
 impl Children {
-    /// Holds nothing yet. `stub`: the program whose `exec-stub` subcommand serves orders that need one.
-    pub fn new(stub: Option<PathBuf>) -> Self {
-        let (held, cgroups, orphans) = (BTreeMap::new(), Cgroups::default(), OnceCell::new());
-        Self { stub, held, cgroups, open_files: None, daemon: None, orphans, offspring: Offspring::default() }
+    /// Holds nothing yet.
+    pub fn new(starter: Starter) -> Self {
+        Self {
+            starter,
+            held: BTreeMap::new(),
+            spent: Vec::new(),
+            own: BTreeSet::new(),
+            cgroups: Cgroups::default(),
+            daemon: None,
+            orphans: OnceCell::new(),
+            offspring: Offspring::default(),
+        }
     }
 
     /// The daemon is this process now.
@@ -101,20 +80,10 @@ impl Children {
         self.orphans = OnceCell::new();
     }
 
-    /// Raises our own limit of open files; units still get the one there was. Only for a process of one thread.
-    pub fn raise_open_files(&mut self) -> io::Result<()> {
-        self.open_files = Some(OpenFiles::raise()?);
-        Ok(())
-    }
-
-    /// Removes the cgroups that are left: the end of the session.
+    /// Reaps and removes what is left to: the end of the session.
     pub fn finish(&mut self) {
+        self.reap_spent();
         self.cgroups.finish();
-    }
-
-    /// Removes cgroups whose last process has gone by now.
-    pub fn tidy(&mut self) {
-        self.cgroups.tidy();
     }
 
     /// Starts a process. The answer goes to the daemon; on success [`Children::pidfd`] is to be watched.
@@ -186,14 +155,24 @@ impl Children {
             && self.orphans().is_some_and(<[u32]>::is_empty)
     }
 
-    /// All children of ours, those that we have started included; nobody, where the kernel does not tell.
-    pub fn offspring(&self) -> Vec<u32> {
-        self.offspring.all().unwrap_or_default()
-    }
-
     /// Children of ours that we have not started. `None`: the kernel does not tell.
     fn orphans(&self) -> Option<&[u32]> {
-        self.orphans.get_or_init(|| self.offspring.all().map(|pids| self.not_held(pids))).as_deref()
+        self.orphans.get_or_init(|| Some(self.not_ours(self.offspring.all()?))).as_deref()
+    }
+
+    fn not_ours(&self, mut pids: Vec<u32>) -> Vec<u32> {
+        pids.retain(|pid| self.daemon != Some(*pid) && !self.own.contains(pid));
+        pids
+    }
+
+    /// Orphans of units become our children; they are reaped by number, never by "whoever has ended".
+    pub fn reap_orphans(&mut self) {
+        // Looked for anew: who came since the last look has been told by the signal that brought us here.
+        self.begin_turn();
+        for &pid in self.orphans().unwrap_or_default() {
+            let _ = child::reap(pid);
+        }
+        self.cgroups.tidy();
     }
 
     /// Whether a process has ended, but not for us: a debugger has it still.
@@ -277,7 +256,7 @@ impl Children {
         // The orphans of an adopted one have not come to us.
         let strangers;
         let orphans = if leader.adopted.is_some() {
-            strangers = self.not_held(stranger::pids());
+            strangers = self.not_ours(stranger::pids());
             &strangers
         } else {
             self.orphans().unwrap_or_default()
@@ -290,16 +269,6 @@ impl Children {
                 let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
             }
         }
-    }
-
-    fn not_held(&self, mut pids: Vec<u32>) -> Vec<u32> {
-        // The usual case, and the quick one: one child is the daemon, and there are no orphans.
-        pids.retain(|pid| self.daemon != Some(*pid));
-        if !pids.is_empty() {
-            let held = self.pids();
-            pids.retain(|pid| !held.contains(pid));
-        }
-        pids
     }
 
     /// Asks everything to end that ends with the daemon. Gives what is to be killed, and after how many milliseconds.
@@ -342,20 +311,34 @@ impl Children {
         self.held.values().any(|child| child.doomed && child.exit.is_none())
     }
 
-    /// Reaps an ended process: from now on its number may be taken by another. One that has not ended yet is reaped then.
+    /// Lets go of an ended process, which is reaped in the next pause. One that has not ended yet is let go of then.
     pub fn acknowledge(&mut self, key: Key) {
         let Some(child) = self.held.get_mut(&key) else { return };
         if child.exit.is_none() {
             child.forsaken = true;
             return;
         }
-        if child.adopted.is_none()
-            && let Err(error) = child::reap(child.pid)
-        {
-            tracing::warn!(tag = child.tag, %error, "a process could not be reaped");
+        self.spent.extend(self.held.remove(&key).map(Spent::from));
+        if self.spent.len() >= SPENT_MAX {
+            self.reap_spent();
         }
-        if let Some(cgroup) = self.held.remove(&key).and_then(|child| child.cgroup()) {
-            self.cgroups.remove(cgroup);
+    }
+
+    /// Whether anything waits for a pause to be reaped in.
+    pub fn has_spent(&self) -> bool {
+        !self.spent.is_empty()
+    }
+
+    /// Reaps what nobody asks for any more: from now on its numbers may be taken by others.
+    pub fn reap_spent(&mut self) {
+        for Spent { tag, zombie, cgroup } in self.spent.drain(..) {
+            if let Some(pid) = zombie {
+                if let Err(error) = child::reap(pid) {
+                    tracing::warn!(tag, %error, "a process could not be reaped");
+                }
+                self.own.remove(&pid);
+            }
+            cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
         }
     }
 
@@ -370,11 +353,6 @@ impl Children {
             Held { key: *key, tag, pid: *pid, exit, adopted: *adopted, hold, terminal }
         };
         self.held.iter().map(held).collect()
-    }
-
-    /// The processes held.
-    pub fn pids(&self) -> BTreeSet<u32> {
-        self.held.values().map(|child| child.pid).collect()
     }
 
     /// Whether nothing is held.
@@ -416,215 +394,25 @@ impl Children {
         let fifos = [open_fifo(&order.out)?, open_fifo(&order.err)?];
         let terminal = order.tty.map(Terminal::open).transpose().map_err(no_terminal)?;
         let Arranged { stub, cgroup, hold } = arrange(&order, &mut self.cgroups);
-        let started = self.start(&order, stub.as_ref(), terminal.as_ref());
-        let (pid, pidfd) = started.inspect_err(|_| {
+        let started = self.starter.start(&order, stub.as_ref(), terminal.as_ref());
+        let Spawned { pid, pidfd } = started.inspect_err(|_| {
             cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
         })?;
         let child = Child { envelope, ending, hold, terminal, ..Child::new(tag, pid, pidfd, fifos) };
+        self.own.insert(pid);
         self.held.insert(key, child);
         Ok(pid)
     }
+}
 
-    /// Starts it, with what the stub has to do if anything, and opens its descriptor.
-    fn start(
-        &self,
-        order: &Order,
-        stub: Option<&StubOrder>,
-        terminal: Option<&Terminal>,
-    ) -> Result<(u32, OwnedFd), Failure> {
-        // Open until the child has its copy.
-        let stdin = order.stdin.as_deref().map(|path| open_stdin(path)).transpose()?;
-        let mut spawn = plan(order, terminal)?;
-        if let Some(stdin) = stdin.as_ref().filter(|_| terminal.is_none()) {
-            spawn.files[0] = ChildFile::Copy { fd: 0, from: stdin.as_raw_fd() };
-        }
-        let pid = match stub {
-            None => self.spawn_as_unit(&spawn)?,
-            Some(wanted) => self.spawn_stub(order, wanted, spawn)?,
-        };
-        // The child is ours and unreaped, so its number cannot have been taken by another. One that cannot be watched must
-        // not live on unseen.
-        let pidfd = child::pidfd_open(pid).inspect_err(|_| {
-            let _ = child::signal_group(pid, nix::libc::SIGKILL);
-            let _ = child::reap_blocking(pid);
-        })?;
-        Ok((pid, pidfd))
-    }
+// === impl Spent ===
 
-    fn spawn_as_unit(&self, spawn: &Spawn) -> io::Result<u32> {
-        match &self.open_files {
-            Some(open_files) => open_files.as_unit(|| child::spawn(spawn)),
-            None => child::spawn(spawn),
-        }
-    }
-
-    fn spawn_stub(&self, order: &Order, wanted: &StubOrder, mut spawn: Spawn) -> Result<u32, Failure> {
-        let program = self.stub.as_deref().ok_or_else(|| Failure {
-            errno: nix::libc::ENOSYS,
-            step: Some("find the exec stub: this session has none".to_owned()),
-        })?;
-        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-        spawn.argv = stub_argv(program, wanted, order)?;
-        spawn.program = child::c_string(program.as_os_str())?;
-        spawn.files.push(ChildFile::Copy { fd: stub::ERROR_FD, from: write.as_raw_fd() });
-        let pid = self.spawn_as_unit(&spawn)?;
-        drop(write);
-        match told_by_stub(read) {
-            None => Ok(pid),
-            Some((errno, step)) => {
-                let _ = child::signal_group(pid, nix::libc::SIGKILL);
-                let _ = child::reap_blocking(pid);
-                Err(Failure { errno, step: (step != stub::EXEC).then_some(step) })
-            }
-        }
+impl From<Child> for Spent {
+    fn from(child: Child) -> Self {
+        let (zombie, cgroup) = (child.adopted.is_none().then_some(child.pid), child.cgroup());
+        Self { tag: child.tag, zombie, cgroup }
     }
 }
 
-// === impl Child ===
-
-impl Child {
-    /// Lives, and has nothing of what only some have.
-    fn new(tag: String, pid: u32, pidfd: OwnedFd, fifos: [OwnedFd; 2]) -> Self {
-        Self {
-            tag,
-            pid,
-            pidfd,
-            exit: None,
-            envelope: None,
-            ending: Ending::default(),
-            doomed: false,
-            forsaken: false,
-            adopted: None,
-            hold: None,
-            fifos,
-            terminal: None,
-            told: false,
-        }
-    }
-
-    /// Moves what its terminal shows. `true`: after its end, that was all.
-    fn relay(&mut self, epoll: &Epoll, token: u64) -> io::Result<bool> {
-        let Some(terminal) = &mut self.terminal else { return Ok(true) };
-        let fifo = self.fifos[0].as_fd();
-        terminal.relay(fifo)?;
-        let has_shown_all = self.exit.is_none() || terminal.is_told(fifo)?;
-        terminal.watch(epoll, token, fifo)?;
-        Ok(has_shown_all)
-    }
-
-    /// Signals the whole group; also while the leader is a zombie.
-    fn signal_group(&self, signal: i32) -> io::Result<()> {
-        match self.adopted {
-            None => child::signal_group(self.pid, signal),
-            Some(start_time) => stranger::signal_group(self.pidfd.as_fd(), self.pid, start_time, signal),
-        }
-    }
-
-    fn cgroup(&self) -> Option<Cgroup> {
-        self.hold.as_ref()?.cgroup.as_deref().map(Cgroup::in_dir)
-    }
-}
-
-// === impl Failure ===
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: None }
-    }
-}
-
-/// Kills the descendants of a living process, the deepest last: a killed parent's children come to us, and are seen already.
-fn kill_descendants(of: u32) {
-    let mut open = vec![of];
-    let mut found = Vec::new();
-    while let Some(parent) = open.pop().filter(|_| found.len() < DESCENDANTS_MAX) {
-        let path = format!("/proc/{parent}/task/{parent}/children");
-        let children = std::fs::read_to_string(path).unwrap_or_default();
-        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
-            let Ok(pidfd) = child::pidfd_open(pid) else { continue };
-            // Checked after opening: from here on the descriptor cannot come to mean another process.
-            if Stat::read(pid).is_some_and(|stat| stat.parent == parent) {
-                found.push(pidfd);
-                open.push(pid);
-            }
-        }
-    }
-    for pidfd in found {
-        let _ = child::pidfd_signal(pidfd.as_fd(), nix::libc::SIGKILL);
-    }
-}
-
-fn open_fifo(path: &[u8]) -> Result<OwnedFd, Failure> {
-    let path = Path::new(OsStr::from_bytes(path));
-    pipe::open_fifo(path).map_err(|error| Failure {
-        errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL),
-        step: Some(format!("open {}", path.display())),
-    })
-}
-
-/// Standard input: a regular file, so that opening it cannot wait for anybody, in heart least of all.
-fn open_stdin(path: &[u8]) -> Result<OwnedFd, Failure> {
-    let path = Path::new(OsStr::from_bytes(path));
-    let failure = |errno| Failure { errno, step: Some(format!("open its standard input {}", path.display())) };
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
-    let file = file.map_err(|error| failure(error.raw_os_error().unwrap_or(nix::libc::EINVAL)))?;
-    match file.metadata() {
-        Ok(meta) if meta.is_file() => Ok(file.into()),
-        _ => Err(failure(nix::libc::EINVAL)),
-    }
-}
-
-fn no_terminal(error: io::Error) -> Failure {
-    Failure { errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL), step: Some("open a terminal".to_owned()) }
-}
-
-fn plan(order: &Order, terminal: Option<&Terminal>) -> io::Result<Spawn> {
-    let open = |fd, path: &[u8], flags| {
-        let path = child::c_string(OsStr::from_bytes(path))?;
-        Ok::<_, io::Error>(ChildFile::Open { fd, path, flags })
-    };
-    // Read-write, so that neither our death nor the daemon's ever gives the unit SIGPIPE.
-    let fifo = OFlag::O_RDWR.bits();
-    Ok(Spawn {
-        program: c_text(&order.program)?,
-        argv: order.argv.iter().map(|arg| c_text(arg)).collect::<io::Result<_>>()?,
-        env: order.env.iter().map(|entry| c_text(entry)).collect::<io::Result<_>>()?,
-        dir: c_text(&order.dir)?,
-        files: match terminal {
-            // Without O_NOCTTY: the leader of a new session gets it as its controlling terminal (tty_ioctl(4)).
-            Some(terminal) => vec![
-                open(0, terminal.path().as_os_str().as_bytes(), OFlag::O_RDWR.bits())?,
-                ChildFile::Copy { fd: 1, from: 0 },
-                ChildFile::Copy { fd: 2, from: 0 },
-            ],
-            None => vec![
-                open(0, b"/dev/null", OFlag::O_RDONLY.bits())?,
-                open(1, &order.out, fifo)?,
-                open(2, &order.err, fifo)?,
-            ],
-        },
-    })
-}
-
-fn stub_argv(program: &Path, wanted: &StubOrder, order: &Order) -> io::Result<Vec<CString>> {
-    let wanted = serde_json::to_string(wanted).map_err(io::Error::other)?;
-    let head = [program.as_os_str().as_bytes(), stub::SUBCOMMAND.as_bytes(), wanted.as_bytes(), &order.program];
-    let argv = order.argv.iter().map(|arg| arg.as_slice());
-    head.into_iter().chain(argv).map(c_text).collect()
-}
-
-/// Waits until the stub has become its program (`None`) or says what failed.
-fn told_by_stub(read: OwnedFd) -> Option<(i32, String)> {
-    let mut wait = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut wait, PollTimeout::from(STUB_MAX_MS)) == Ok(0) {
-        return Some((nix::libc::ETIMEDOUT, "become its program in time: the exec stub hangs".to_owned()));
-    }
-    let mut text = String::new();
-    std::fs::File::from(read).read_to_string(&mut text).ok()?;
-    stub::parse_failure(&text)
-}
-
-fn c_text(bytes: &[u8]) -> io::Result<CString> {
-    child::c_string(OsStr::from_bytes(bytes))
-}
+#[cfg(test)]
+mod tests;

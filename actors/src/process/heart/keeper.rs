@@ -13,7 +13,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::handover::{Handover, Program};
 use super::own_log;
 use super::wire::Connection;
-use crate::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
+use crate::process::sys::child::{self, WaitStatus};
+use crate::process::sys::spawn::{ChildFile, Signals, Spawn, Spawned, spawn};
 
 /// Where the daemon finds its connection to heart.
 pub const DAEMON_SOCKET_FD: i32 = 3;
@@ -90,8 +91,8 @@ impl Keeper {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = copy_high(&theirs)?;
         let ready = self.command.ready.take().map(|fd| copy_high(&fd)).transpose()?;
-        let pid = child::spawn(&self.plan(&theirs, ready.as_ref())?)?;
-        self.daemon = Some(Daemon { pid, pidfd: child::pidfd_open(pid)? });
+        let Spawned { pid, pidfd } = spawn(&self.plan(&theirs, ready.as_ref())?)?;
+        self.daemon = Some(Daemon { pid, pidfd });
         tracing::info!(pid, "daemon started");
         Connection::new(ours)
     }
@@ -201,6 +202,8 @@ impl Keeper {
             env: self.command.env.iter().map(entry).collect::<io::Result<_>>()?,
             dir: CString::from(c"/"),
             files,
+            open_files: None,
+            signals: Signals::ALL,
         })
     }
 }
@@ -235,8 +238,8 @@ mod tests {
     fn b14_a_program_that_ends_before_it_serves_is_no_death_and_no_orderly_end() {
         let mut keeper = keeper();
         let mut end = |code: &str| {
-            let pid = child::spawn(&shell(code)).unwrap();
-            keeper.daemon = Some(Daemon { pid, pidfd: child::pidfd_open(pid).unwrap() });
+            let Spawned { pid, pidfd } = spawn(&shell(code)).unwrap();
+            keeper.daemon = Some(Daemon { pid, pidfd });
             keeper.hand_over("new".into(), Duration::ZERO);
             let mut wait = [nix::poll::PollFd::new(keeper.pidfd().unwrap().as_fd(), nix::poll::PollFlags::POLLIN)];
             nix::poll::poll(&mut wait, 5_000_u16).unwrap();
@@ -250,7 +253,8 @@ mod tests {
 
     fn shell(code: &str) -> Spawn {
         let argv = ["sh", "-c", code].map(|arg| CString::new(arg).unwrap()).to_vec();
-        Spawn { program: c"/bin/sh".into(), argv, env: vec![], dir: c"/".into(), files: vec![] }
+        let (program, dir, signals) = (c"/bin/sh".into(), c"/".into(), Signals::ALL);
+        Spawn { program, argv, env: vec![], dir, files: vec![], open_files: None, signals }
     }
 
     #[test]

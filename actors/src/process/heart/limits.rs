@@ -106,16 +106,9 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// Runs `spawn` under the limit of units, which its child inherits. For a program of one thread.
-    ///
-    /// The child opens its files at numbers that it has closed before, so that a limit below what we hold is no hindrance.
-    pub fn as_unit<T>(&self, spawn: impl FnOnce() -> T) -> T {
-        // Asked each time: it may have been changed from outside (prlimit(1)). What cannot be set is no reason not to start.
-        let Ok((ours, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return spawn() };
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, self.units.min(hard), hard);
-        let spawned = spawn();
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, ours, hard);
-        spawned
+    /// The soft limit of units: as it was before it was raised.
+    pub fn of_units(&self) -> u64 {
+        self.units
     }
 }
 
@@ -163,14 +156,5 @@ mod tests {
         let missing = complete(&mut stub, &ALL, &made(&[Controller::Memory, Controller::Cpu]));
         assert_eq!(stub.rlimits, [rlimit(nix::libc::RLIMIT_NPROC, 9, "limits.processes")]);
         assert!(missing[0].contains("RLIMIT_NPROC"), "{missing:?}");
-    }
-
-    #[test]
-    fn f15_a_unit_gets_the_limit_as_it_was_before_it_was_raised() {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let files = OpenFiles { units: soft.min(256) };
-        let inside = files.as_unit(|| getrlimit(Resource::RLIMIT_NOFILE).unwrap());
-        assert_eq!(inside, (soft.min(256), hard));
-        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (soft, hard), "and heart its own again");
     }
 }

@@ -6,7 +6,7 @@
 //! is shown into the unit's FIFO and types what the daemon sends ([`terminal`]).
 //!
 //! ```text
-//! daemon ──Spawn, Signal, Type, Ack──▶ heart ──posix_spawn──▶ units
+//! daemon ──Spawn, Signal, Type, Ack──▶ heart ──clone──▶ units
 //!        ◀─Hello, Spawned, Typed, Exited──
 //!        ──HandOver, Greet, Keep─▶        an upgrade: see `handover`
 //! ```
@@ -14,6 +14,7 @@
 //! Runs as a process (`envctl heart`) or, for an embedding program, as a thread of it ([`run::in_thread`]): the same loop,
 //! without the care for orphans and for the daemon.
 
+mod child;
 pub mod children;
 pub mod guardian;
 pub mod handover;
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod orphans;
 pub mod own_log;
 pub mod run;
+pub mod start;
 mod stranger;
 pub mod stub;
 pub mod terminal;

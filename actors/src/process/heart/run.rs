@@ -17,10 +17,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::children::Children;
 use super::guardian::Guardian;
 use super::keeper::{DaemonCommand, Keeper, Next};
+use super::start::Starter;
 use super::wire::{BUILD, Connection, FromHeart, Key, ToHeart, VERSION};
 use crate::process::calm::{Calm, LOOK_AFTER};
 use crate::process::reserve::Reserve;
-use crate::process::sys::{child, memory};
+use crate::process::sys::memory;
 
 const TOKEN_CONNECTION: u64 = 0;
 const TOKEN_SIGNALS: u64 = 1;
@@ -39,6 +40,8 @@ const REVIVE_PAUSE_MS: u16 = 100;
 
 /// How often what ended under a debugger is looked at: nothing else tells that the debugger has let go.
 const TRACED_LOOK: Duration = Duration::from_millis(100);
+/// A pause: so long nothing happens before what has ended is reaped.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Descriptors kept back for starting a daemon when there are no others: a socket pair, a copy, a pidfd, and its log.
 const REVIVE_FDS: usize = 8;
 
@@ -98,12 +101,13 @@ pub fn as_process(command: DaemonCommand) -> io::Result<End> {
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let stub = Some(command.program.clone());
-    let mut children = Children::new(stub);
-    if let Err(error) = children.raise_open_files() {
+    let mut starter = Starter::new(stub);
+    starter.settle_signals();
+    if let Err(error) = starter.raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     let process = Process { signals, keeper: Keeper::new(command), reserve: Reserve::new(REVIVE_FDS) };
-    let mut heart = Heart::new(children, Some(process))?;
+    let mut heart = Heart::new(Children::new(starter), Some(process))?;
     heart.watch_signals()?;
     heart.start_daemon()?;
     let end = heart.run();
@@ -114,7 +118,7 @@ pub fn as_process(command: DaemonCommand) -> io::Result<End> {
 /// Runs heart as a thread of an embedding program; it ends, and kills what it holds, when the returned stream is dropped.
 pub fn in_thread(stub: Option<PathBuf>) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut heart = Heart::new(Children::new(stub), None)?;
+    let mut heart = Heart::new(Children::new(Starter::new(stub)), None)?;
     heart.connect(Connection::new(ours)?)?;
     std::thread::Builder::new().name("envctl-heart".to_owned()).spawn(move || {
         if let Err(error) = heart.run() {
@@ -169,6 +173,9 @@ impl Heart {
             self.children.begin_turn();
             self.guard();
             self.look();
+            if count == 0 {
+                self.children.reap_spent();
+            }
             if self.last && !self.children.is_ending() {
                 return Ok(End::GaveUp);
             }
@@ -176,14 +183,15 @@ impl Heart {
     }
 
     /// How long nothing may happen: until somebody is to be killed, a program that takes over has had its time, what a
-    /// debugger has is to be looked at, or there may be no more orders.
+    /// debugger has is to be looked at, what has ended is to be reaped, or there may be no more orders.
     fn patience(&self) -> EpollTimeout {
         let look = (!self.traced.is_empty()).then_some(TRACED_LOOK);
         let upgrade = self.process.as_ref().and_then(|process| process.keeper.patience(now() - self.started));
         // Rounded up, so that the time is really over when the wait is.
         let upgrade = upgrade.map(|left| left + Duration::from_millis(1));
+        let pause = self.children.has_spent().then_some(PAUSE);
         let calm = self.look_at.map(|at| at.saturating_duration_since(now()) + Duration::from_millis(1));
-        let wait = self.guardian.next(now()).into_iter().chain(look).chain(upgrade).chain(calm).min();
+        let wait = self.guardian.next(now()).into_iter().chain(look).chain(upgrade).chain(calm).chain(pause).min();
         wait.and_then(|wait| EpollTimeout::try_from(wait).ok()).unwrap_or(EpollTimeout::NONE)
     }
 
@@ -315,23 +323,23 @@ impl Heart {
     }
 
     fn on_child(&mut self, key: Key) -> io::Result<()> {
-        let end = self.children.ended(key)?;
-        if self.children.has_ended(key)
-            && let Some(pidfd) = self.children.pidfd(key)
-        {
-            self.forget(pidfd)?;
+        // Told first, for its successor waits for that.
+        if let Some(end) = self.children.ended(key)? {
+            self.tell(&end)?;
+            return self.forget_child(key);
         }
-        match end {
-            Some(end) => return self.tell(&end),
-            None if self.children.is_undecided(key) => {
-                if let Some(pidfd) = self.children.pidfd(key) {
-                    self.forget(pidfd)?;
-                }
-                self.traced.insert(TOKEN_CHILDREN + key);
-            }
-            None => {}
+        if self.children.has_ended(key) {
+            self.forget_child(key)?;
+        } else if self.children.is_undecided(key) {
+            self.forget_child(key)?;
+            self.traced.insert(TOKEN_CHILDREN + key);
         }
         self.on_terminal(key)
+    }
+
+    /// Watches a child no more: its pidfd would be reported for ever.
+    fn forget_child(&self, key: Key) -> io::Result<()> {
+        self.children.pidfd(key).map_or(Ok(()), |pidfd| self.forget(pidfd))
     }
 
     /// Watches a descriptor no more, which may be so already.
@@ -358,20 +366,8 @@ impl Heart {
                 process.keeper.forward(signal);
             }
         }
-        self.reap_orphans();
+        self.children.reap_orphans();
         Ok(())
-    }
-
-    /// Orphans of units become our children; they are reaped by number, never by "whoever has ended".
-    fn reap_orphans(&mut self) {
-        let daemon = self.process.as_ref().and_then(|process| process.keeper.pid());
-        let held = self.children.pids();
-        for pid in self.children.offspring() {
-            if !held.contains(&pid) && daemon != Some(pid) {
-                let _ = child::reap(pid);
-            }
-        }
-        self.children.tidy();
     }
 
     fn on_daemon(&mut self) -> io::Result<Flow> {

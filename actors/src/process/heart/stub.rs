@@ -1,4 +1,5 @@
-//! The exec stub: does in the child what `posix_spawn` cannot, then becomes the program.
+//! The exec stub: does in the child what only some units want and what needs more than a few system calls, then becomes the
+//! program.
 //!
 //! Started as `envctl exec-stub ORDER PROGRAM ARG0 ARG…` with an error pipe at descriptor [`ERROR_FD`]. Whatever fails is
 //! told there as `errno:step`; a pipe that closes without a word means that the program runs.

@@ -1,4 +1,4 @@
-//! Children: posix_spawn, pidfds, and waits that name their pid.
+//! Children: pidfds, waits that name their pid, and what a process does for its own program.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -7,45 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
-use libc::{c_char, c_int};
+use libc::c_int;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Everything `posix_spawn` is told. All strings are checked for NUL before a child exists.
-#[derive(Debug)]
-pub struct Spawn {
-    /// Absolute path of the program.
-    pub program: CString,
-    /// Arguments, the program's name first.
-    pub argv: Vec<CString>,
-    /// `NAME=value` strings; the whole environment.
-    pub env: Vec<CString>,
-    /// Working directory.
-    pub dir: CString,
-    /// Files opened in the child, lowest number first: everything else is close-on-exec.
-    pub files: Vec<ChildFile>,
-}
-
-/// One descriptor of a child.
-#[derive(Debug)]
-pub enum ChildFile {
-    /// Opened by path in the child.
-    Open {
-        /// The number in the child.
-        fd: RawFd,
-        /// The path.
-        path: CString,
-        /// `O_…` flags.
-        flags: c_int,
-    },
-    /// A copy of one of ours.
-    Copy {
-        /// The number in the child.
-        fd: RawFd,
-        /// Ours.
-        from: RawFd,
-    },
-}
+use super::spawn::pointers;
 
 /// How a process ended, as the kernel says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -58,31 +24,9 @@ pub enum WaitStatus {
     Unknown,
 }
 
-/// `posix_spawnattr_t`, destroyed when dropped.
-struct Attributes(libc::posix_spawnattr_t);
-
-/// `posix_spawn_file_actions_t`, destroyed when dropped.
-struct Actions(libc::posix_spawn_file_actions_t);
-
 /// Checks a text for NUL.
 pub fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "contains a NUL byte"))
-}
-
-/// Spawns a child in a session of its own, with an empty signal mask and every disposition at its default.
-///
-/// The errno of a failed exec is returned here, and no zombie is left (glibc reaps it).
-pub fn spawn(plan: &Spawn) -> io::Result<u32> {
-    let attributes = Attributes::for_unit()?;
-    let actions = Actions::new(plan)?;
-    let argv = pointers(&plan.argv);
-    let env = pointers(&plan.env);
-    let mut pid: libc::pid_t = 0;
-    // SAFETY: all pointers are to NUL-terminated strings and NULL-terminated arrays that live until the call returns.
-    check(unsafe {
-        libc::posix_spawn(&mut pid, plan.program.as_ptr(), &actions.0, &attributes.0, argv.as_ptr(), env.as_ptr())
-    })?;
-    u32::try_from(pid).map_err(|_| io::Error::other("posix_spawn gave a negative pid"))
 }
 
 /// A descriptor of a process; `ESRCH` if there is none of that number.
@@ -146,7 +90,7 @@ pub fn exec(program: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
     let argv = pointers(argv);
     let env = pointers(env);
     // SAFETY: NUL-terminated strings in NULL-terminated arrays that live until the call returns.
-    unsafe { libc::execve(program.as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast()) };
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
 }
 
@@ -270,75 +214,6 @@ pub fn inherited(fd: RawFd) -> Option<OwnedFd> {
     }
 }
 
-// === impl Attributes ===
-
-impl Attributes {
-    fn for_unit() -> io::Result<Self> {
-        let mut raw = MaybeUninit::uninit();
-        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        let flags = libc::POSIX_SPAWN_SETSID as i32 | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
-        let flags = libc::c_short::try_from(flags).expect("invariant: the flags are small constants");
-        // SAFETY: init and sigemptyset fill their argument, and a signal set is plain bits; each is read only after that.
-        // Not sigfillset: it leaves out the two signals glibc keeps for itself, and posix_spawn then has them ignored.
-        unsafe {
-            check(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
-            let mut this = Self(raw.assume_init());
-            libc::sigemptyset(none.as_mut_ptr());
-            all.as_mut_ptr().write_bytes(0xff, 1);
-            check(libc::posix_spawnattr_setsigmask(&mut this.0, none.as_ptr()))?;
-            check(libc::posix_spawnattr_setsigdefault(&mut this.0, all.as_ptr()))?;
-            check(libc::posix_spawnattr_setflags(&mut this.0, flags))?;
-            Ok(this)
-        }
-    }
-}
-
-impl Drop for Attributes {
-    fn drop(&mut self) {
-        // SAFETY: initialised in the only constructor.
-        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
-    }
-}
-
-// === impl Actions ===
-
-impl Actions {
-    fn new(plan: &Spawn) -> io::Result<Self> {
-        let mut raw = MaybeUninit::uninit();
-        // SAFETY: init fills its argument.
-        let mut this = unsafe {
-            check(libc::posix_spawn_file_actions_init(raw.as_mut_ptr()))?;
-            Self(raw.assume_init())
-        };
-        for file in &plan.files {
-            this.add(file)?;
-        }
-        // SAFETY: the directory's string is copied by glibc.
-        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut this.0, plan.dir.as_ptr()) })?;
-        Ok(this)
-    }
-
-    fn add(&mut self, file: &ChildFile) -> io::Result<()> {
-        // SAFETY: the path's string is copied by glibc; numbers are checked in the child.
-        check(unsafe {
-            match file {
-                ChildFile::Open { fd, path, flags } => {
-                    libc::posix_spawn_file_actions_addopen(&mut self.0, *fd, path.as_ptr(), *flags, 0o600)
-                }
-                ChildFile::Copy { fd, from } => libc::posix_spawn_file_actions_adddup2(&mut self.0, *from, *fd),
-            }
-        })
-    }
-}
-
-impl Drop for Actions {
-    fn drop(&mut self) {
-        // SAFETY: initialised in the only constructor.
-        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
-    }
-}
-
 fn wait_for(pid: u32, flags: c_int) -> io::Result<Option<WaitStatus>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     loop {
@@ -363,15 +238,6 @@ fn wait_for(pid: u32, flags: c_int) -> io::Result<Option<WaitStatus>> {
         libc::CLD_DUMPED => WaitStatus::Signal(status, true),
         _ => WaitStatus::Signal(status, false),
     }))
-}
-
-fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
-    strings.iter().map(|text| text.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
-}
-
-/// The `posix_spawn` family returns the error instead of setting errno.
-fn check(code: c_int) -> io::Result<()> {
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
 
 fn cvt(result: i64) -> io::Result<i64> {

@@ -12,9 +12,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use envctl_actors::process::heart::wire::{VERSION, VERSION_MIN};
-use envctl_actors::process::sys::child::{self, ChildFile, Spawn, WaitStatus};
+use envctl_actors::process::sys::child::{self, WaitStatus};
+use envctl_actors::process::sys::spawn::{ChildFile, Signals, Spawn, Spawned, spawn};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
 
@@ -52,6 +54,7 @@ pub(super) struct Proof {
 /// A program that is being asked. Dropped, it is killed and reaped.
 struct Asked {
     pid: u32,
+    pidfd: AsyncFd<OwnedFd>,
     reaped: bool,
 }
 
@@ -154,8 +157,10 @@ fn start(program: &Path, inner: &Inner, heart_version: u32) -> io::Result<(Recei
         ChildFile::Copy { fd: 2, from: words_in.as_raw_fd() },
         ChildFile::Copy { fd: ANSWER_FD, from: answer_in.as_raw_fd() },
     ];
-    let pid = child::spawn(&Spawn { program: name, argv, env: Vec::new(), dir: CString::from(c"/"), files })?;
-    Ok((Receiver::from_owned_fd(answer)?, Receiver::from_owned_fd(words)?, Asked { pid, reaped: false }))
+    let (env, dir, signals) = (Vec::new(), CString::from(c"/"), Signals::ALL);
+    let Spawned { pid, pidfd } = spawn(&Spawn { program: name, argv, env, dir, files, open_files: None, signals })?;
+    let asked = Asked { pid, pidfd: child::readable(pidfd)?, reaped: false };
+    Ok((Receiver::from_owned_fd(answer)?, Receiver::from_owned_fd(words)?, asked))
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -175,7 +180,7 @@ async fn text(pipe: impl AsyncRead + Unpin) -> String {
 
 impl Asked {
     async fn ended(&mut self) -> io::Result<WaitStatus> {
-        let _ended = child::readable(child::pidfd_open(self.pid)?)?.readable().await?;
+        let _ended = self.pidfd.readable().await?;
         let status = child::reap(self.pid)?.ok_or_else(|| io::Error::other("it has not ended"))?;
         self.reaped = true;
         Ok(status)

@@ -96,7 +96,7 @@ pub struct Order {
     pub out: ByteBuf,
     /// FIFO for standard error.
     pub err: ByteBuf,
-    /// What posix_spawn cannot do, done by the exec stub in the child.
+    /// What only some units want, done by the exec stub in the child.
     pub stub: Option<StubOrder>,
     /// Limits of all its processes together.
     #[serde(default)]
