@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,7 +241,7 @@ impl Actor for JournalActor {
         match message {
             JournalMessage::Open { places, facts, reply } => state.open(&myself, *places, *facts, reply),
             JournalMessage::Opened(opened) => state.opened(&myself, *opened),
-            JournalMessage::Close(key) => state.close(&myself, &key),
+            JournalMessage::Close(key) => state.close(&key),
             JournalMessage::Append(key, event) => {
                 if !std::mem::replace(&mut state.in_burst, true) {
                     // What is told of goes on first, and what is told with it is written in the same breath.
@@ -258,10 +260,10 @@ impl Actor for JournalActor {
         Ok(())
     }
 
-    async fn post_stop(&self, myself: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
         let keys: Vec<ProjectKey> = state.projects.keys().cloned().collect();
         for key in keys {
-            state.close(&myself, &key);
+            state.close(&key);
         }
         state.tasks.close();
         state.tasks.wait().await;
@@ -303,12 +305,16 @@ impl JournalState {
         }
     }
 
-    fn close(&mut self, myself: &ActorRef<JournalMessage>, key: &ProjectKey) {
+    /// Forgets a project; what was told of it is made durable beside.
+    fn close(&mut self, key: &ProjectKey) {
         let Some(mut project) = self.projects.remove(key) else { return };
         project.retry();
-        if let Some(derivation) = project.derive() {
-            self.write(myself, key, derivation);
-        }
+        let (derivation, log, key) = (project.derive(), project.log_file(), key.clone());
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = make_durable(derivation, &log) {
+                tracing::warn!(project = %key, %error, "the journal could not be made durable");
+            }
+        });
     }
 
     fn append(&mut self, myself: &ActorRef<JournalMessage>, key: &ProjectKey, event: EventView) {
@@ -341,8 +347,7 @@ impl JournalState {
         let (derivation, log, fault) = (project.derive(), project.log_file(), project.fault());
         let key = key.clone();
         self.tasks.spawn_blocking(move || {
-            let derived = derivation.map_or(Ok(()), |derivation| derivation.write(super::Durability::Synced));
-            let synced = derived.and_then(|()| log.sync_data()).map_err(|error| error.to_string());
+            let synced = make_durable(derivation, &log).map_err(|error| error.to_string());
             let result = fault.map_or(synced, Err);
             let project = key.to_string();
             answer(reply, result.map_err(|reason| JournalError::Unwritten { project, reason }));
@@ -379,6 +384,11 @@ impl JournalState {
             let _ = myself.send_message(JournalMessage::Derived(key, begun.elapsed()));
         });
     }
+}
+
+fn make_durable(derivation: Option<Derivation>, log: &File) -> io::Result<()> {
+    derivation.map_or(Ok(()), |derivation| derivation.write(super::Durability::Synced))?;
+    log.sync_data()
 }
 
 /// How long the next derivation waits after one that took so long.

@@ -12,6 +12,7 @@ use super::state::{Hurry, Project};
 use super::supervisor::ProjectMessage;
 use crate::control::wire::Killed;
 use crate::journal::events::EventKind;
+use crate::journal::store::JournalError;
 
 // === impl Project ===
 
@@ -117,8 +118,10 @@ impl Project {
     pub fn sync_journal(&mut self) {
         let (journal, key) = (self.session.journal.clone(), self.key.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = journal.sync(&key).await {
-                tracing::warn!(%error, "the journal could not be made durable");
+            match journal.sync(&key).await {
+                // At the end of a session it may be gone already: then it has made durable what it held.
+                Ok(()) | Err(JournalError::Gone) => {}
+                Err(error) => tracing::warn!(%error, "the journal could not be made durable"),
             }
         });
     }
