@@ -25,7 +25,7 @@ use envctl_runtime::vars::RtVars;
 use envctl_supervisors::Name;
 
 use crate::args::Global;
-use crate::daemon_log::DaemonLog;
+use crate::daemon_log::log_to_stderr;
 use crate::environment::Environment;
 use crate::error::{CliError, chain};
 use crate::output::Output;
@@ -98,13 +98,6 @@ pub(crate) fn inner_process(arguments: &[OsString]) -> Option<ExitCode> {
         relay::SUBCOMMAND => Some(ExitCode::from(relay::main(&rest()))),
         _ => None,
     }
-}
-
-/// Inner processes tell what they do on their standard error, which is the daemon's log.
-fn log_to_stderr() {
-    let builder = tracing_subscriber::fmt().with_writer(DaemonLog::new()).with_ansi(false);
-    // The subscriber would tell of a failed write on the very file that failed, and panic if that fails too.
-    builder.log_internal_errors(false).with_max_level(tracing::Level::INFO).init();
 }
 
 // === impl Context ===

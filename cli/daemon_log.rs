@@ -8,7 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines of one second: far more than a daemon has to say, and no more in an hour than a debug log should hold.
 const LINES_MAX: u32 = 200;
@@ -16,13 +20,13 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Where the lines go. One per process.
 #[derive(Debug)]
-pub(crate) struct DaemonLog {
+struct DaemonLog {
     meter: Mutex<Meter>,
 }
 
 /// One line on its way.
 #[derive(Debug)]
-pub(crate) struct Line<'a>(&'a DaemonLog);
+struct Line<'a>(&'a DaemonLog);
 
 /// How many lines there were lately.
 #[derive(Debug)]
@@ -32,11 +36,22 @@ struct Meter {
     left_out: u64,
 }
 
+/// Inner processes tell what they do on their standard error, which is the daemon's log.
+pub(crate) fn log_to_stderr() {
+    let lines = tracing_subscriber::fmt::layer().with_writer(DaemonLog::new()).with_ansi(false);
+    // The subscriber would tell of a failed write on the very file that failed, and panic if that fails too.
+    let lines = lines.log_internal_errors(false);
+    // Two spans of ractor's would go round every actor, entered with each message: what they add to a line is the number of
+    // an actor, which nobody can look up.
+    let levels = Targets::new().with_default(LevelFilter::INFO).with_target("ractor", LevelFilter::WARN);
+    tracing_subscriber::registry().with(lines).with(levels).init();
+}
+
 // === impl DaemonLog ===
 
 impl DaemonLog {
     /// Nothing has been written yet.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self { meter: Mutex::new(Meter { begun: Instant::now(), lines: 0, left_out: 0 }) }
     }
 }
