@@ -58,6 +58,7 @@ impl Runner {
         let reader = pipe::open_fifo(&fifo).map_err(|error| format!("open {}: {error}", fifo.display()))?;
         // Orphans with this envelope are the unit's, which lives on: a command takes its own group along and nothing else.
         let ending = Ending { reach: Reach::Group, with_daemon: None };
+        let command = Arc::new(command);
         let order = Order { tag: self.tag.clone(), command, out: fifo.clone(), err: fifo, ending };
         let mut spawned = self.processes.spawn(order).await.map_err(|error| error.to_string())?;
         running.key = Some(spawned.key);

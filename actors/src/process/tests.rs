@@ -65,7 +65,7 @@ impl Bench {
     fn order(&self, incarnation: u32, command: Command) -> Order {
         Order {
             tag: tag(incarnation),
-            command,
+            command: command.into(),
             out: self.fifo("unit.out"),
             err: self.fifo("unit.err"),
             ending: Ending::default(),

@@ -47,7 +47,7 @@ pub type RequirementActor = UnitActor<Requirement>;
 // === impl Requirement ===
 
 impl Kind for Requirement {
-    async fn prepare(mut self, args: UnitArgs) -> Result<Prepared, StartError> {
+    async fn prepare(mut self, args: Arc<UnitArgs>) -> Result<Prepared, StartError> {
         let runner = args.runner.with_role(Role::Step) as Arc<dyn ExecRunner>;
         if let Some(elsewhere) = &self.elsewhere {
             let prepared = external::prepared(elsewhere, &self.wanted)?;
@@ -114,7 +114,7 @@ async fn on_shared(
     part: Part,
     (wanted, path): (Wanted, &OsString),
     prepared: Prepared,
-    (runner, args): (Arc<dyn ExecRunner>, UnitArgs),
+    (runner, args): (Arc<dyn ExecRunner>, Arc<UnitArgs>),
 ) -> Result<Prepared, StartError> {
     let work = share::works(&wanted, &part, path).map_err(native::no_value)?;
     if args.begin == Begin::Spawn
@@ -139,7 +139,7 @@ async fn in_containers(
     contained: Contained,
     wanted: &Wanted,
     runner: Arc<dyn ExecRunner>,
-    args: UnitArgs,
+    args: Arc<UnitArgs>,
 ) -> Result<Prepared, StartError> {
     let asked = &wanted.preset.probe;
     let port = wanted.ports.get(asked.port()).copied().unwrap_or_default();
@@ -147,7 +147,7 @@ async fn in_containers(
     let probe = native::probe(asked, &wanted.scope, (HOST, port), false, no_command).map_err(native::no_value)?;
     let work = native::after_ready(wanted, &wanted.scope).map_err(native::no_value)?;
     let asked = vec![Asked { purpose: Purpose::Ready, probe, schedule: native::schedule() }];
-    let after_ready = after_ready(work, runner, args.clone());
+    let after_ready = after_ready(work, runner, Arc::clone(&args));
     container::prepare(contained, &args, asked, Some(after_ready)).await
 }
 
@@ -171,7 +171,7 @@ async fn prepare(plan: &Plan, runner: &dyn ExecRunner, args: &UnitArgs) -> Resul
 }
 
 /// What comes after the first good answer; failures that leave the server usable are told.
-fn after_ready(work: Vec<After>, runner: Arc<dyn ExecRunner>, args: UnitArgs) -> crate::unit::AfterReady {
+fn after_ready(work: Vec<After>, runner: Arc<dyn ExecRunner>, args: Arc<UnitArgs>) -> crate::unit::AfterReady {
     Box::pin(async move {
         let soft = execute::run_after_ready(&work, &*runner).await.map_err(|error| error.to_string())?;
         if !soft.is_empty() {

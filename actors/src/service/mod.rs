@@ -1,5 +1,7 @@
 //! Services: keep running, and are asked whether they do.
 
+use std::sync::Arc;
+
 use envctl_supervisors::reason::StartError;
 
 use crate::process::Command;
@@ -20,7 +22,7 @@ pub type ServiceActor = UnitActor<Service>;
 // === impl Service ===
 
 impl Kind for Service {
-    async fn prepare(self, _: UnitArgs) -> Result<Prepared, StartError> {
+    async fn prepare(self, _: Arc<UnitArgs>) -> Result<Prepared, StartError> {
         Ok(Prepared { asked: self.asked, ..Prepared::new(self.command) })
     }
 }

@@ -1,5 +1,7 @@
 //! Tasks: run to an end. Nothing is asked of them but their exit.
 
+use std::sync::Arc;
+
 use envctl_supervisors::reason::StartError;
 
 use crate::process::Command;
@@ -18,7 +20,7 @@ pub type TaskActor = UnitActor<Task>;
 // === impl Task ===
 
 impl Kind for Task {
-    async fn prepare(self, _: UnitArgs) -> Result<Prepared, StartError> {
+    async fn prepare(self, _: Arc<UnitArgs>) -> Result<Prepared, StartError> {
         Ok(Prepared::new(self.command))
     }
 }

@@ -16,7 +16,7 @@ use super::{Asked, Begin, Kind, Prepared, UnitArgs, UnitReport};
 use crate::probe::{ExecRunner, Probe, ProbeActor, ProbeArgs, ProbeEvent, Purpose, Target};
 use crate::process::heart::wire::Hold;
 use crate::process::life::{Ended, Manners, Stage, live};
-use crate::process::{Role, Scope, Spawned};
+use crate::process::{Command, Role, Scope, Spawned};
 
 /// How long the log of an ended process may take to be read empty; a stranger that holds the FIFO may write for ever.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ struct Edges {
 
 /// The actor's state.
 pub struct State {
-    args: UnitArgs,
+    args: Arc<UnitArgs>,
     stage: watch::Sender<Stage>,
     key: Option<u64>,
     pid: Option<u32>,
@@ -88,16 +88,16 @@ impl<K> Default for UnitActor<K> {
 impl<K: Kind> Actor for UnitActor<K> {
     type Msg = UnitMessage;
     type State = State;
-    type Arguments = (UnitArgs, K);
+    type Arguments = (Arc<UnitArgs>, K);
 
     async fn pre_start(
         &self,
         myself: ActorRef<UnitMessage>,
-        (args, kind): (UnitArgs, K),
+        (args, kind): (Arc<UnitArgs>, K),
     ) -> Result<State, ActorProcessingErr> {
         let (stage, stages) = watch::channel(Stage::Run);
         let mut tasks = JoinSet::new();
-        tasks.spawn(run_life(args.clone(), kind, stages, myself));
+        tasks.spawn(run_life(Arc::clone(&args), kind, stages, myself));
         let running = Running::default();
         Ok(State {
             args,
@@ -270,7 +270,7 @@ impl State {
 }
 
 /// The whole life, as one task of the actor.
-async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage>, myself: ActorRef<UnitMessage>) {
+async fn run_life<K: Kind>(args: Arc<UnitArgs>, kind: K, stage: watch::Receiver<Stage>, myself: ActorRef<UnitMessage>) {
     let mut manners = args.manners.clone();
     // What happens once has its room only while it happens: this task lives as long as the process.
     let begun = match args.begin {
@@ -313,7 +313,7 @@ async fn run_life<K: Kind>(args: UnitArgs, kind: K, stage: watch::Receiver<Stage
 
 /// Prepares and starts. Preparation ends when the life is not wanted any more; a process that is being made is waited for.
 async fn begin<K: Kind>(
-    args: &UnitArgs,
+    args: &Arc<UnitArgs>,
     kind: K,
     mut stage: watch::Receiver<Stage>,
     manners: &mut Manners,
@@ -323,15 +323,14 @@ async fn begin<K: Kind>(
     args.told.clone().await.map_err(|error| failed(format!("open its log: {error}")))?;
     let prepared = tokio::select! {
         biased;
-        prepared = kind.prepare(args.clone()) => prepared?,
+        prepared = kind.prepare(Arc::clone(args)) => prepared?,
         Ok(_) = stage.wait_for(|stage| *stage >= Stage::Ask) => {
             // Worth another try: whether there is one, the supervisor knows that asked for the stop.
             return Err(failed("start: it was stopped while it was being prepared".to_owned()));
         }
     };
-    let command = prepared.command.clone();
-    let (running, mut edges) = adopt_manners(prepared, manners);
-    let spawned = patience::spawn(args, &command, manners.plan.for_heart(), &mut stage).await?;
+    let (command, running, mut edges) = adopt_manners(prepared, manners);
+    let spawned = patience::spawn(args, command, manners.plan.for_heart(), &mut stage).await?;
     let Some(launch) = edges.launch.take() else { return Ok((running, edges, spawned)) };
     let launched = tokio::select! {
         biased;
@@ -350,7 +349,7 @@ async fn begin<K: Kind>(
 }
 
 /// Ends a main process whose launch has failed, as if it had never been.
-async fn undo(args: &UnitArgs, spawned: Spawned, edges: Edges) {
+async fn undo(args: &Arc<UnitArgs>, spawned: Spawned, edges: Edges) {
     let Spawned { key, exit, .. } = spawned;
     args.processes.signal(key, SIGKILL, Scope::Main);
     // Nobody but heart can say that it has ended; it is killed already, so this does not take long.
@@ -366,13 +365,16 @@ async fn undo(args: &UnitArgs, spawned: Spawned, edges: Edges) {
 }
 
 /// Finds a process that runs already. Once it is found nothing can fail: without its preparation it only goes unasked.
-async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> Option<(Running, Edges, Spawned)> {
+async fn take_over<K: Kind>(args: &Arc<UnitArgs>, kind: K, manners: &mut Manners) -> Option<(Running, Edges, Spawned)> {
     if let Err(error) = args.told.clone().await {
         tracing::error!(unit = %args.tag.unit, %error, "its log cannot be told which life writes");
     }
     let spawned = args.processes.attach(args.tag.clone()).await.ok().flatten()?;
-    let (running, edges) = match kind.prepare(args.clone()).await {
-        Ok(prepared) => adopt_manners(prepared, manners),
+    let (running, edges) = match kind.prepare(Arc::clone(args)).await {
+        Ok(prepared) => {
+            let (_, running, edges) = adopt_manners(prepared, manners);
+            (running, edges)
+        }
         Err(error) => {
             tracing::error!(unit = %args.tag.unit, %error, "taken over without its probes");
             (Running::default(), Edges::default())
@@ -381,10 +383,10 @@ async fn take_over<K: Kind>(args: &UnitArgs, kind: K, manners: &mut Manners) -> 
     Some((running, edges, spawned))
 }
 
-fn adopt_manners(prepared: Prepared, manners: &mut Manners) -> (Running, Edges) {
-    let Prepared { asked, after_ready, stop, launch, beside, aftermath, is_contained, .. } = prepared;
+fn adopt_manners(prepared: Prepared, manners: &mut Manners) -> (Command, Running, Edges) {
+    let Prepared { command, asked, after_ready, stop, launch, beside, aftermath, is_contained } = prepared;
     if let Some((signal, scope)) = stop {
         manners.plan = manners.plan.clone().with_signal(signal, scope);
     }
-    (Running { asked, after_ready, beside, is_contained }, Edges { launch, aftermath })
+    (command, Running { asked, after_ready, beside, is_contained }, Edges { launch, aftermath })
 }

@@ -26,8 +26,7 @@ use crate::process::{Processes, Tag};
 pub use actor::{UnitActor, UnitMessage};
 pub use prepared::{After, AfterReady, Aftermath, Asked, Beside, Kind, Launch, Prepared};
 
-/// What a unit actor is started with, whatever its kind.
-#[derive(Clone)]
+/// What a unit actor is started with, whatever its kind. Shared with the life that it looks after.
 pub struct UnitArgs {
     /// Project, unit and life; the role is the main process's.
     pub tag: Tag,

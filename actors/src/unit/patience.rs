@@ -2,6 +2,7 @@
 //!
 //! Nothing of it is charged to a restart budget, and no number of such failures makes a crash loop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use envctl_supervisors::reason::StartError;
@@ -21,15 +22,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Starts a process; while the machine is short of something, again and again, until the life is not wanted any more.
 pub(super) async fn spawn(
     args: &UnitArgs,
-    command: &Command,
+    command: Command,
     ending: Ending,
     stage: &mut watch::Receiver<Stage>,
 ) -> Result<Spawned, StartError> {
+    let command = Arc::new(command);
     let mut pause = PAUSE_MIN;
     let mut told = None;
     loop {
         let (out, err) = (args.out.clone(), args.err.clone());
-        let order = Order { tag: args.tag.clone(), command: command.clone(), out, err, ending };
+        let order = Order { tag: args.tag.clone(), command: Arc::clone(&command), out, err, ending };
         let error = match args.processes.spawn(order).await {
             Ok(spawned) => return Ok(spawned),
             Err(SpawnError::Start(error)) => return Err(error),

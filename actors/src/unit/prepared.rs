@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use envctl_supervisors::reason::{ExitReason, StartError};
 
@@ -12,7 +13,7 @@ use crate::process::{Command, Scope};
 /// A kind of unit.
 pub trait Kind: Send + Sync + 'static {
     /// Does everything that comes before the main process and says what the main process is.
-    fn prepare(self, args: UnitArgs) -> impl Future<Output = Result<Prepared, StartError>> + Send;
+    fn prepare(self, args: Arc<UnitArgs>) -> impl Future<Output = Result<Prepared, StartError>> + Send;
 }
 
 /// A unit that is about to start.

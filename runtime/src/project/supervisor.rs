@@ -332,7 +332,7 @@ async fn spawn<K: Kind>(
     args: UnitArgs,
     kind: K,
 ) -> Result<ActorRef<UnitMessage>, StartError> {
-    let started = UnitActor::<K>::spawn_linked(None, handler, (args, kind), project.myself.get_cell()).await;
+    let started = UnitActor::<K>::spawn_linked(None, handler, (Arc::new(args), kind), project.myself.get_cell()).await;
     started.map(|(actor, _)| actor).map_err(|error| StartError {
         message: format!("start its actor: {error}"),
         hint: None,

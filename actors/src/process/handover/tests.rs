@@ -108,7 +108,7 @@ fn order() -> Order {
         stdin: None,
     };
     let tag = Tag { project: "p".to_owned(), unit, incarnation: 1, role: Role::Main };
-    Order { tag, command, out: "/nowhere".into(), err: "/nowhere".into(), ending: Ending::default() }
+    Order { tag, command: command.into(), out: "/nowhere".into(), err: "/nowhere".into(), ending: Ending::default() }
 }
 
 #[tokio::test]

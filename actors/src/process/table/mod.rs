@@ -12,6 +12,7 @@ mod tag;
 
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envctl_supervisors::reason::{ExitReason, StartError};
@@ -41,7 +42,7 @@ pub struct Order {
     /// What it is.
     pub tag: Tag,
     /// What is run.
-    pub command: Command,
+    pub command: Arc<Command>,
     /// FIFO for standard output.
     pub out: PathBuf,
     /// FIFO for standard error.

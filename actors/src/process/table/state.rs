@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use envctl_supervisors::reason::{ExitReason, StartError};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -70,7 +71,7 @@ struct Entry {
 #[derive(Debug)]
 struct Starting {
     tag: Tag,
-    command: Command,
+    command: Arc<Command>,
     reply: RpcReplyPort<Result<Spawned, SpawnError>>,
 }
 
