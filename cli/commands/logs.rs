@@ -191,9 +191,12 @@ async fn reader_gone() {
 }
 
 /// Where the logs of these units are.
-pub(crate) fn directories(places: &ProjectPlaces, units: &[String]) -> Vec<(String, PathBuf)> {
+pub(crate) fn directories<'a>(
+    places: &ProjectPlaces,
+    units: impl IntoIterator<Item = &'a String>,
+) -> Vec<(String, PathBuf)> {
     let directory = |unit: &String| Some((unit.clone(), places.logs(&Name::new(unit).ok()?)));
-    units.iter().filter_map(directory).collect()
+    units.into_iter().filter_map(directory).collect()
 }
 
 /// Nanoseconds since 1970 of `10m` (ago) or an RFC 3339 time.

@@ -20,6 +20,7 @@ use envctl_runtime::control::client::{Client, ClientError};
 use envctl_runtime::control::view::ProjectView;
 use envctl_runtime::control::wire::{Ps, Up, UpReply};
 use envctl_runtime::explain::closure;
+use indexmap::IndexSet;
 use serde::Serialize;
 
 use self::settle::Counts;
@@ -75,7 +76,7 @@ pub(crate) struct Started {
     /// Its answer.
     pub(crate) reply: UpReply,
     /// The units this `up` is about: the named ones and what they need.
-    pub(crate) scope: Vec<String>,
+    pub(crate) scope: IndexSet<String>,
     /// Where their logs are.
     pub(crate) logs: Vec<(String, PathBuf)>,
     /// Which failures count.
@@ -95,7 +96,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     let project = context.load()?;
     let named = project.check_units(&args.units)?;
     super::trust::require(context, &project)?;
-    let scope: Vec<String> =
+    let scope: IndexSet<String> =
         closure(&project.loaded.spec, &named, args.no_deps).iter().map(ToString::to_string).collect();
     let places = context.project_places(&project.loaded.spec.root, project.name())?;
     let logs = super::logs::directories(&places, &scope);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use envctl_runtime::control::view::{Desired, ProjectView, UnitState, UnitView};
+use indexmap::IndexSet;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
@@ -30,15 +31,6 @@ struct Seen {
     desired: Desired,
 }
 
-/// What an observation brings.
-#[derive(Debug, Clone, Copy)]
-struct News {
-    /// The unit is elsewhere than before: its line in the block changes.
-    changed: bool,
-    /// Worth a plain line of its own.
-    matters: bool,
-}
-
 #[derive(Debug)]
 struct Block {
     lines: MultiProgress,
@@ -49,7 +41,7 @@ struct Block {
 
 impl Progress {
     /// Progress since now, for units whose longest name has `width` characters.
-    pub(crate) fn new(output: &Output, units: &[String]) -> Self {
+    pub(crate) fn new(output: &Output, units: &IndexSet<String>) -> Self {
         let width = units.iter().map(String::len).max().unwrap_or(0);
         let block = output.live.then(|| Block {
             lines: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
@@ -59,13 +51,16 @@ impl Progress {
     }
 
     /// Takes in a state of the project; only `units` are told.
-    pub(crate) fn observe(&mut self, view: &ProjectView, units: &[String]) {
+    pub(crate) fn observe(&mut self, view: &ProjectView, units: &IndexSet<String>) {
         for unit in view.units.iter().filter(|unit| units.contains(&unit.name)) {
-            let line = self.line(unit);
             let before = self.seen.get(&unit.name);
             let seen = Seen { state: unit.state, incarnation: unit.incarnation, desired: unit.desired };
-            let news = News { changed: before != Some(&seen), matters: matters(before, unit) };
-            self.tell(unit, news, &line);
+            // Of most units most views bring nothing.
+            if before == Some(&seen) {
+                continue;
+            }
+            let matters = matters(before, unit);
+            self.tell(unit, matters);
             self.seen.insert(unit.name.clone(), seen);
         }
     }
@@ -87,10 +82,12 @@ impl Progress {
         }
     }
 
-    fn tell(&mut self, unit: &UnitView, news: News, line: &str) {
+    /// Tells that a unit is elsewhere than before; in plain lines only if that `matters`.
+    fn tell(&mut self, unit: &UnitView, matters: bool) {
+        let line = if matters || self.block.is_some() { self.line(unit) } else { String::new() };
         let Some(block) = &mut self.block else {
-            if news.matters {
-                self.output.say(line);
+            if matters {
+                self.output.say(&line);
             }
             return;
         };
@@ -99,9 +96,7 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        if news.changed {
-            bar.set_message(line.to_owned());
-        }
+        bar.set_message(line);
         if at_rest(unit) {
             bar.finish()
         } else if bar.is_finished() {

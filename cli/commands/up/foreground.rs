@@ -330,7 +330,7 @@ async fn stop(client: Client, down: Down) -> Result<DownReply, ClientError> {
 async fn subscribe(client: &Client, started: &Started) -> Result<Streams, ClientError> {
     let project = started.project.reference();
     let views = client.subscribe(WatchProject { project: project.clone() }).await?;
-    let grown = client.subscribe(WatchLogs { project, units: started.scope.clone() }).await?;
+    let grown = client.subscribe(WatchLogs { project, units: started.scope.iter().cloned().collect() }).await?;
     Ok(Streams { views, grown })
 }
 

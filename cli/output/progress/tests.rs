@@ -73,7 +73,7 @@ async fn a_plain_line_has_name_state_time_and_cause() {
         super::super::ColorChoice::Never,
         &crate::environment::Environment { ci: true, ..Default::default() },
     );
-    let progress = Progress::new(&output, &["postgres".to_owned(), "api".to_owned()]);
+    let progress = Progress::new(&output, &["postgres".to_owned(), "api".to_owned()].into());
     let failed = UnitView { cause: Some("exited with exit code 1".to_owned()), ..unit("api", UnitState::Failed) };
     let line = progress.line(&failed);
     assert!(line.starts_with("api       failed    0.") && line.ends_with("s  exited with exit code 1"), "{line:?}");

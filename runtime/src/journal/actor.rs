@@ -31,7 +31,7 @@ use crate::pulse::Pulse;
 pub const DERIVE_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause after a derivation, in times of what it took: a project of a thousand units that is just starting would else have half
 /// a core write files that the next change makes old.
-const DERIVE_PAUSE_FACTOR: u32 = 15;
+const DERIVE_PAUSE_FACTOR: u32 = 30;
 /// The longest pause: whoever reads the files of a large project sees them at most so old.
 const DERIVE_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Time between attempts to write events that the disk did not take.

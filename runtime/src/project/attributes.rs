@@ -6,8 +6,10 @@ use envctl_supervisors::Name;
 use indexmap::IndexMap;
 
 use super::requirements::{self, Sources};
+use super::state::Project;
 use crate::control::view::PortView;
 use crate::spec::{Attribute, Attributes, UnitKind, UnitSpec};
+use crate::vars::urls;
 
 /// Everything listens on loopback.
 pub const HOST: &str = "127.0.0.1";
@@ -16,9 +18,9 @@ pub const PORT_NAME: &str = "port";
 /// The leased ports of a project: unit → name → port.
 pub type Ports = BTreeMap<Name, IndexMap<Name, u16>>;
 
-/// Makes the attributes of all units that have any: every start looks through all of them. What a requirement is made of and is
+/// Makes the attributes of all units that have any. What a requirement is made of and is
 /// not known yet has none.
-pub fn attributes(sources: Sources<'_>, ports: &Ports) -> Attributes {
+fn attributes(sources: Sources<'_>, ports: &Ports) -> Attributes {
     let of_unit = |(name, unit): (&Name, &UnitSpec)| {
         let found = match &unit.kind {
             UnitKind::Service(_) | UnitKind::Task(_) => of_ports(ports.get(name)),
@@ -30,6 +32,16 @@ pub fn attributes(sources: Sources<'_>, ports: &Ports) -> Attributes {
         (name.clone(), found)
     };
     sources.project.units.iter().map(of_unit).filter(|(_, found)| !found.is_empty()).collect()
+}
+
+// === impl Project ===
+
+impl Project {
+    /// Ports or servers are others than before.
+    pub(super) fn derive_attributes(&mut self) {
+        self.attributes = attributes(self.sources(), &self.ports.numbers());
+        self.urls = urls(&self.attributes);
+    }
 }
 
 /// A unit's ports as clients see them.

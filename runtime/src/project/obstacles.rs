@@ -5,7 +5,6 @@ use envctl_supervisors::Name;
 use envctl_supervisors::engine::Event;
 use envctl_supervisors::spec::Incarnation;
 
-use super::attributes::attributes;
 use super::state::Project;
 use crate::journal::events::EventKind;
 use crate::spec::{Piece, Template, UnitSpec};
@@ -39,7 +38,7 @@ impl Project {
                 let event = EventKind::PortMoved.event("", text).unit(id).incarnation(incarnation);
                 let event = event.detail("port_name", name.to_string()).detail("port", next);
                 self.append(event.detail("wanted", port).detail("holder", owner));
-                self.attributes = attributes(self.sources(), &self.ports.numbers());
+                self.derive_attributes();
                 self.tell_dependents(id).await;
             }
         }

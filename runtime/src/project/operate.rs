@@ -7,7 +7,6 @@ use envctl_supervisors::engine::{ChildState, ChildView, Desired, Event};
 use envctl_supervisors::spec::{Condition, Edge};
 use tokio::time::Instant;
 
-use super::attributes::attributes;
 use super::fingerprint::fingerprint;
 use super::ports::Holder;
 use super::state::{Hurry, Project, Run, Waiting};
@@ -194,7 +193,7 @@ impl Project {
             self.append(event.detail("port_name", name.to_string()).detail("port", port));
         }
         self.lease_data()?;
-        self.attributes = attributes(self.sources(), &self.ports.numbers());
+        self.derive_attributes();
         self.open_logs().await
     }
 

@@ -22,7 +22,7 @@ use crate::journal::now;
 const TELL_AT_ONCE_UNITS: usize = 200;
 /// Pause after a view of a larger one, for each of its units: what a thousand of them tell while they start would else cost more
 /// than the start.
-const TELL_PAUSE_EACH: Duration = Duration::from_micros(15);
+const TELL_PAUSE_EACH: Duration = Duration::from_micros(50);
 /// The longest pause: people and scripts see the state at most so old.
 const TELL_PAUSE_MAX: Duration = Duration::from_millis(200);
 
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_usual_project_tells_each_change_at_once_and_a_large_one_within_a_fifth_of_a_second() {
         assert_eq!(pause_after_view_of(200), None);
-        assert_eq!(pause_after_view_of(1_000), Some(Duration::from_millis(15)));
+        assert_eq!(pause_after_view_of(1_000), Some(Duration::from_millis(50)));
         assert_eq!(pause_after_view_of(1_000_000), Some(TELL_PAUSE_MAX));
     }
 }

@@ -96,6 +96,8 @@ pub struct Project {
     pub(super) ports: HeldPorts,
     pub(super) data_leases: BTreeMap<Name, DirLease>,
     pub(super) attributes: Attributes,
+    /// What every unit is told of the others; made of the attributes.
+    pub(super) urls: Vec<(String, String)>,
     pub(super) secrets: Secrets,
     /// What requirements have on shared servers.
     pub(super) shared: Shared,
@@ -191,6 +193,7 @@ impl Project {
             ports: HeldPorts::default(),
             data_leases: BTreeMap::new(),
             attributes: Attributes::new(),
+            urls: Vec::new(),
             secrets: Secrets::new(),
             shared: Shared::new(),
             servers: BTreeMap::new(),

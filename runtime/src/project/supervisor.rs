@@ -297,7 +297,8 @@ pub(super) fn environment(
     incarnation: Option<Incarnation>,
     ports: &IndexMap<Name, u16>,
 ) -> Result<Environment, StartError> {
-    let mut derived = derived(&project.spec.name, id, ports, &project.attributes);
+    let mut derived = derived(&project.spec.name, id, ports);
+    derived.extend(project.urls.iter().cloned());
     let ready_made = variables(project, spec);
     derived.extend(confines::account_of(&spec.confines)?.iter().flat_map(confines::variables));
     let environment =

@@ -172,15 +172,13 @@ async fn lock_start(path: PathBuf) -> Result<File, LaunchError> {
     locked.map_err(failed("lock start.lock"))
 }
 
-/// Starts heart in a session of its own, with nothing of ours but a pipe on which the daemon says that it listens. `exe`: what
-/// is executed under the name of `program`.
+/// Starts heart in a session of its own, with nothing of ours but a pipe on which the daemon says that it listens: what a caller's
+/// shell has open must not be held by a daemon for ever. `exe`: what is executed under the name of `program`.
 fn spawn_heart(places: &Places, program: &Path, exe: &Path) -> Result<OwnedFd, LaunchError> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe")(errno.into()))?;
     let high =
         fcntl(&write, FcntlArg::F_DUPFD_CLOEXEC(COPY_FLOOR)).map_err(|errno| failed("copy a pipe")(errno.into()))?;
     let high = child::inherited(high).ok_or_else(|| failed("copy a pipe")(io::Error::other("it is closed")))?;
-    // Whatever a caller's shell has open must not be held by a daemon for ever.
-    child::close_on_exec_from(3).map_err(failed("close what was inherited"))?;
     let plan = heart_plan(places, program, exe, &high).map_err(failed("name its files"))?;
     spawn(&plan).map_err(|error| failed("run it")(error.into()))?;
     Ok(read)

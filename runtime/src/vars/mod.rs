@@ -23,7 +23,7 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-pub use derived::derived;
+pub use derived::{derived, urls};
 
 /// The variable's name.
 pub const RT_VARS: &str = "ENVCTL_RT_VARS";

@@ -164,7 +164,8 @@ fn derived_variables_never_hold_a_secret() {
         (name("web-ui"), of(attribute("http://localhost:3000", false))),
     ]);
     let ports = IndexMap::from([(name("http"), 8000), (name("admin"), 9000)]);
-    let variables = derived(&name("shop"), &name("api"), &ports, &attributes);
+    let mut variables = derived(&name("shop"), &name("api"), &ports);
+    variables.extend(urls(&attributes));
     let expect =
         [("ENVCTL_PROJECT", "shop"), ("ENVCTL_UNIT", "api"), ("PORT", "8000"), ("WEB_UI_URL", "http://localhost:3000")];
     let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

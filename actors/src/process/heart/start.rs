@@ -171,6 +171,7 @@ fn refused(plan: &Spawn, error: SpawnError) -> Failure {
     let step = match error.step {
         Step::Clone | Step::Exec => None,
         Step::Session => Some("give it a session of its own".to_owned()),
+        Step::Descriptors => Some("give it descriptors of its own".to_owned()),
         Step::File(place) => Some(match plan.files.get(place) {
             Some(ChildFile::Open { path, .. }) => format!("open {}", path.to_string_lossy()),
             _ => "give it its files".to_owned(),

@@ -193,14 +193,6 @@ pub fn ensure_standard_files() {
     }
 }
 
-/// Marks every descriptor from `first` up close-on-exec.
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-    let first = libc::c_uint::try_from(first).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // SAFETY: no pointers; only flags of our own descriptors change.
-    cvt(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
-}
-
 /// Takes ownership of a descriptor that this process was started with.
 ///
 /// Returns `None` if the number is not open. Call once per number.

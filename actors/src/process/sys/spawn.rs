@@ -1,5 +1,8 @@
 //! A process is made: clone(2) as vfork(2) does it, with a stack of its own for the child, and its pidfd at once.
 //!
+//! The child gets no copy of our descriptors either, only of those below the last that it needs: heart holds three for each
+//! unit, and to copy and close them all for each unit made the start of a thousand a fifth longer.
+//!
 //! Not posix_spawn(3): for each child that sets all 64 signals one by one, maps and unmaps a stack and asks three times for
 //! our limits, a tenth of the way from one life to the next, and of what went wrong it tells the number but not the step
 //! (`docs/decisions/0031-a-child-is-made-by-clone.md`).
@@ -20,6 +23,12 @@ const STACK_BYTES: usize = 32 * 1024;
 const STACK_ALIGN: usize = 16;
 /// The highest number of a signal, on Linux.
 const SIGNAL_MAX: c_int = 64;
+/// The highest standard descriptor: what a plan does not mention of them stays as it is.
+const STANDARD_MAX: RawFd = 2;
+/// Of close_range(2): in a table of the caller's own, made for this.
+const CLOSE_RANGE_UNSHARE: libc::c_uint = 2;
+/// Of close_range(2): not now, but with the next exec.
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
 /// How long a set of signals is for the kernel.
 const SET_BYTES: usize = 8;
 /// The code of a child that could not become its program. Nobody sees it: the child is reaped here.
@@ -95,6 +104,8 @@ pub enum Step {
     Clone,
     /// Give it a session of its own.
     Session,
+    /// Give it descriptors of its own.
+    Descriptors,
     /// Give it the file of this place in [`Spawn::files`].
     File(usize),
     /// Set its limit of open files.
@@ -110,6 +121,10 @@ struct Plan<'a> {
     spawn: &'a Spawn,
     argv: Vec<*const c_char>,
     env: Vec<*const c_char>,
+    /// The highest of our descriptors that it needs.
+    needed: RawFd,
+    /// Whether it has our descriptors themselves at first; else it has copies of all of them.
+    shares: bool,
     failed: Option<SpawnError>,
 }
 
@@ -130,12 +145,11 @@ struct Quiet(libc::sigset_t);
 /// then there is no child, and no zombie either.
 pub fn spawn(spawn: &Spawn) -> Result<Spawned, SpawnError> {
     let mut plan = Plan::new(spawn);
-    let (pid, pidfd) = plan.start().map_err(|error| Step::Clone.failed(&error))?;
-    if let Some(failed) = plan.failed {
-        let _ = reap_blocking(pid);
-        return Err(failed);
+    match plan.make() {
+        // Before Linux 5.9, and in containers that do not know close_range(2).
+        Err(error) if error.step == Step::Descriptors => Plan { shares: false, ..plan }.make(),
+        made => made,
     }
-    Ok(Spawned { pid, pidfd })
 }
 
 // === impl Signals ===
@@ -174,14 +188,26 @@ impl Signals {
 
 impl<'a> Plan<'a> {
     fn new(spawn: &'a Spawn) -> Self {
-        Self { spawn, argv: pointers(&spawn.argv), env: pointers(&spawn.env), failed: None }
+        let needed = spawn.files.iter().filter_map(ChildFile::source).fold(STANDARD_MAX, RawFd::max);
+        Self { spawn, argv: pointers(&spawn.argv), env: pointers(&spawn.env), needed, shares: true, failed: None }
+    }
+
+    fn make(&mut self) -> Result<Spawned, SpawnError> {
+        self.failed = None;
+        let (pid, pidfd) = self.start().map_err(|error| Step::Clone.failed(&error))?;
+        if let Some(failed) = self.failed {
+            let _ = reap_blocking(pid);
+            return Err(failed);
+        }
+        Ok(Spawned { pid, pidfd })
     }
 
     /// Makes the child and waits until it is its program or has given up.
     fn start(&mut self) -> io::Result<(u32, OwnedFd)> {
         let mut stack = Vec::<u8>::with_capacity(STACK_BYTES);
         let (mut pidfd, plan): (c_int, *mut Self) = (-1, self);
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let files = if self.shares { libc::CLONE_FILES } else { 0 };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | files;
         let quiet = Quiet::begin()?;
         // SAFETY: the child runs on the upper end of `stack`, which outlives it as a user of our memory: CLONE_VFORK lets us
         // go on only when it has executed its program or ended. So it alone uses the plan meanwhile. Signals are blocked.
@@ -206,6 +232,10 @@ impl<'a> Plan<'a> {
         // SAFETY: no pointers.
         if unsafe { libc::setsid() } < 0 {
             return Step::Session.failed_now();
+        }
+        // Ours as well until here: nothing may be opened or closed before.
+        if self.shares && !own_descriptors(self.needed) {
+            return Step::Descriptors.failed_now();
         }
         for (place, file) in files.iter().enumerate() {
             if !file.provide() {
@@ -239,6 +269,14 @@ extern "C" fn carry_out(plan: *mut c_void) -> c_int {
 // === impl ChildFile ===
 
 impl ChildFile {
+    /// Which of ours it is a copy of.
+    fn source(&self) -> Option<RawFd> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Copy { from, .. } => Some(*from),
+        }
+    }
+
     /// In the child: puts the file at its number. `false`: errno says why not.
     fn provide(&self) -> bool {
         // SAFETY: the path is NUL-terminated; the numbers are the child's own, of which only those given are closed.
@@ -299,6 +337,20 @@ impl Drop for Quiet {
     fn drop(&mut self) {
         // SAFETY: the set was filled by the kernel.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+    }
+}
+
+/// In the child: from here on its descriptors are not ours any more. It has none above `needed`, and those below end with its
+/// exec, but for the standard ones and what it puts at other numbers.
+fn own_descriptors(needed: RawFd) -> bool {
+    // SAFETY: no pointers. Closes nothing of ours: the table is unshared first (close_range(2)).
+    unsafe {
+        let unshared = libc::syscall(libc::SYS_close_range, needed + 1, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE) == 0;
+        if unshared && needed > STANDARD_MAX {
+            // Ours are all so; what a caller's shell or an embedding program has open may not be. Before Linux 5.11 it stays as it is.
+            libc::syscall(libc::SYS_close_range, STANDARD_MAX + 1, needed, CLOSE_RANGE_CLOEXEC);
+        }
+        unshared
     }
 }
 
@@ -399,6 +451,26 @@ mod tests {
         let told = told_by("ulimit -S -n; ulimit -H -n", |plan| plan.open_files = Some(u64::MAX)).unwrap();
         let (soft, hard) = told.split_once('\n').unwrap();
         assert_eq!(soft, hard, "never above the hard limit");
+    }
+
+    #[test]
+    fn a_child_has_no_descriptor_of_ours_that_it_was_not_given() {
+        let file = tempfile::tempfile().unwrap();
+        let open = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_DUPFD(200)).unwrap();
+        assert_eq!(told_by("ls /proc/$$/fd | tr '\n' ' '", |_| {}).unwrap(), "0 1 2");
+        // SAFETY: it was made here, and nobody else knows it.
+        drop(unsafe { OwnedFd::from_raw_fd(open) });
+    }
+
+    #[test]
+    fn where_descriptors_cannot_be_unshared_the_child_gets_copies() {
+        let (program, dir, signals) = (c"/bin/true".into(), c"/".into(), Signals::ALL);
+        let files = vec![ChildFile::Open { fd: 0, path: c"/dev/null".into(), flags: libc::O_RDONLY }];
+        let plan = Spawn { program, argv: vec![], env: vec![], dir, files, open_files: None, signals };
+        let before = std::fs::read_link("/proc/self/fd/0").ok();
+        let Spawned { pid, .. } = Plan { shares: false, ..Plan::new(&plan) }.make().unwrap();
+        assert_eq!(reap_blocking(pid).unwrap(), Some(super::super::child::WaitStatus::Code(0)));
+        assert_eq!(std::fs::read_link("/proc/self/fd/0").ok(), before, "ours is as it was");
     }
 
     #[test]

@@ -12,12 +12,16 @@ fn blocked(name: &str, by: &str) -> UnitView {
     UnitView { blocked_by: vec![by.to_owned()], ..unit(name, UnitState::Pending) }
 }
 
-fn scope(names: &[&str]) -> Vec<String> {
+fn scope(names: &[&str]) -> IndexSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+fn names(names: &[&str]) -> Vec<String> {
+    scope(names).into_iter().collect()
+}
+
 /// As without `--strict`.
-fn critical<'a>(view: &'a ProjectView, scope: &[String]) -> Settled<'a> {
+fn critical<'a>(view: &'a ProjectView, scope: &IndexSet<String>) -> Settled<'a> {
     settle(view, scope, Counts::Critical)
 }
 
@@ -89,7 +93,7 @@ fn a_run_has_ended_when_nothing_of_it_can_move() {
 #[test]
 fn an_up_that_joins_sets_in_motion_what_was_lost_and_what_waited_for_it_but_not_what_comes_by_itself() {
     let reply =
-        |joined, started: &[&str]| UpReply { project: "shop".into(), run: "r".into(), joined, started: scope(started) };
+        |joined, started: &[&str]| UpReply { project: "shop".into(), run: "r".into(), joined, started: names(started) };
     let coming = UnitView { blocked_by: vec!["cache".to_owned()], ..unit("mail", UnitState::Pending) };
     let before = view(vec![
         unit("db", UnitState::Failed),
@@ -99,9 +103,9 @@ fn an_up_that_joins_sets_in_motion_what_was_lost_and_what_waited_for_it_but_not_
         unit("web", UnitState::Ready),
     ]);
     let all = scope(&["db", "api", "cache", "mail", "web", "new"]);
-    let moved = |before, reply, scope: &[String]| set_in_motion(before, &reply, scope);
-    assert_eq!(moved(Some(&before), reply(true, &["new"]), &all), scope(&["db", "api", "new"]));
-    assert_eq!(moved(Some(&before), reply(true, &[]), &scope(&["web"])), scope(&[]));
-    assert_eq!(moved(Some(&before), reply(false, &["web"]), &all), scope(&["web"]));
-    assert_eq!(moved(None, reply(true, &["new"]), &all), scope(&["new"]));
+    let moved = |before, reply, scope: &IndexSet<String>| set_in_motion(before, &reply, scope);
+    assert_eq!(moved(Some(&before), reply(true, &["new"]), &all), names(&["db", "api", "new"]));
+    assert_eq!(moved(Some(&before), reply(true, &[]), &scope(&["web"])), names(&[]));
+    assert_eq!(moved(Some(&before), reply(false, &["web"]), &all), names(&["web"]));
+    assert_eq!(moved(None, reply(true, &["new"]), &all), names(&["new"]));
 }

@@ -237,6 +237,6 @@ fn errors_of_the_run_are_in_the_report_also_after_a_new_start() {
 fn derived_files_of_a_large_project_are_written_more_rarely_but_within_a_second() {
     let ms = Duration::from_millis;
     assert_eq!(pause_after(ms(1)), DERIVE_INTERVAL);
-    assert_eq!(pause_after(ms(20)), ms(300));
+    assert_eq!(pause_after(ms(20)), ms(600));
     assert_eq!(pause_after(ms(500)), ms(1000));
 }

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use super::{Granted, Grants, Shared};
 use crate::control::view::{ProjectView, UnitState, UnitView};
 use crate::journal::events::EventKind;
-use crate::project::attributes::attributes;
 use crate::project::state::Project;
 use crate::project::supervisor::ProjectMessage;
 
@@ -131,7 +130,7 @@ impl Project {
         let is_moved = !seen.ports.is_empty() && held.ports != seen.ports;
         if is_moved {
             held.ports.clone_from(&seen.ports);
-            self.attributes = attributes(self.sources(), &self.ports.numbers());
+            self.derive_attributes();
             let text = format!("{id} is told where {server} listens now");
             self.append(EventKind::PortMoved.event("", text).unit(id));
         }
