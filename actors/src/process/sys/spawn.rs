@@ -1,7 +1,7 @@
 //! A process is made: clone(2) as vfork(2) does it, with a stack of its own for the child, and its pidfd at once.
 //!
 //! The child gets no copy of our descriptors either, only of those below the last that it needs: heart holds three for each
-//! unit, and to copy and close them all for each unit made the start of a thousand a fifth longer.
+//! unit, and to copy and close them all for each unit was a tenth of the work of starting a thousand.
 //!
 //! Not posix_spawn(3): for each child that sets all 64 signals one by one, maps and unmaps a stack and asks three times for
 //! our limits, a tenth of the way from one life to the next, and of what went wrong it tells the number but not the step
