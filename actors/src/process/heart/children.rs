@@ -23,7 +23,7 @@ use crate::process::sys::terminal::WindowSize;
 /// How the envelope's variable begins (`runtime/src/vars` writes it; here it is only compared).
 const ENVELOPE: &[u8] = b"ENVCTL_RT_VARS=";
 
-/// Ended processes that wait for a pause to be reaped in; more are reaped at once, for each keeps a number.
+/// Ended processes that wait to be reaped; more are reaped at once, for each keeps a number.
 const SPENT_MAX: usize = 32;
 
 /// What heart holds.
@@ -31,8 +31,8 @@ const SPENT_MAX: usize = 32;
 pub struct Children {
     starter: Starter,
     held: BTreeMap<Key, Child>,
-    /// Ended and acknowledged: nobody asks for them any more. Reaping one takes longer than starting its successor takes the
-    /// daemon to ask for, so it waits until there is nothing else to do.
+    /// Ended and acknowledged: nobody asks for them any more. They are reaped a little later, when their successors, which are
+    /// being started just now, need the processor no more.
     spent: Vec<Spent>,
     /// The numbers of those that we have started and not reaped: nobody's orphans.
     own: BTreeSet<u32>,
@@ -311,7 +311,7 @@ impl Children {
         self.held.values().any(|child| child.doomed && child.exit.is_none())
     }
 
-    /// Lets go of an ended process, which is reaped in the next pause. One that has not ended yet is let go of then.
+    /// Lets go of an ended process, which is reaped a little later. One that has not ended yet is let go of then.
     pub fn acknowledge(&mut self, key: Key) {
         let Some(child) = self.held.get_mut(&key) else { return };
         if child.exit.is_none() {
@@ -324,7 +324,7 @@ impl Children {
         }
     }
 
-    /// Whether anything waits for a pause to be reaped in.
+    /// Whether anything waits to be reaped.
     pub fn has_spent(&self) -> bool {
         !self.spent.is_empty()
     }

@@ -40,8 +40,8 @@ const REVIVE_PAUSE_MS: u16 = 100;
 
 /// How often what ended under a debugger is looked at: nothing else tells that the debugger has let go.
 const TRACED_LOOK: Duration = Duration::from_millis(100);
-/// A pause: so long nothing happens before what has ended is reaped.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long what has ended and is acknowledged is left, so that its successor has the processor first.
+const REAP_AFTER: Duration = Duration::from_millis(10);
 /// Descriptors kept back for starting a daemon when there are no others: a socket pair, a copy, a pidfd, and its log.
 const REVIVE_FDS: usize = 8;
 
@@ -81,6 +81,8 @@ struct Heart {
     /// What the last orders needed is given back at this time.
     calm: Calm,
     look_at: Option<Instant>,
+    /// When what has ended is reaped, if anything has.
+    reap_at: Option<Instant>,
     /// Nobody is to come after the daemon: only what ends with it is still seen to its end.
     last: bool,
 }
@@ -136,7 +138,7 @@ impl Heart {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (guardian, traced, started) = (Guardian::default(), BTreeSet::new(), now());
         let (silent, last, replaced, is_behind) = (false, false, false, false);
-        let (calm, look_at) = (Calm::default(), None);
+        let (calm, look_at, reap_at) = (Calm::default(), None, None);
         Ok(Self {
             epoll,
             connection: None,
@@ -151,6 +153,7 @@ impl Heart {
             replaced,
             calm,
             look_at,
+            reap_at,
         })
     }
 
@@ -173,9 +176,7 @@ impl Heart {
             self.children.begin_turn();
             self.guard();
             self.look();
-            if count == 0 {
-                self.children.reap_spent();
-            }
+            self.reap();
             if self.last && !self.children.is_ending() {
                 return Ok(End::GaveUp);
             }
@@ -189,9 +190,9 @@ impl Heart {
         let upgrade = self.process.as_ref().and_then(|process| process.keeper.patience(now() - self.started));
         // Rounded up, so that the time is really over when the wait is.
         let upgrade = upgrade.map(|left| left + Duration::from_millis(1));
-        let pause = self.children.has_spent().then_some(PAUSE);
+        let reap = self.reap_at.map(|at| at.saturating_duration_since(now()) + Duration::from_millis(1));
         let calm = self.look_at.map(|at| at.saturating_duration_since(now()) + Duration::from_millis(1));
-        let wait = self.guardian.next(now()).into_iter().chain(look).chain(upgrade).chain(calm).chain(pause).min();
+        let wait = self.guardian.next(now()).into_iter().chain(look).chain(upgrade).chain(calm).chain(reap).min();
         wait.and_then(|wait| EpollTimeout::try_from(wait).ok()).unwrap_or(EpollTimeout::NONE)
     }
 
@@ -213,6 +214,16 @@ impl Heart {
                 memory::give_back();
             }
         }
+    }
+
+    /// Reaps what has waited long enough.
+    fn reap(&mut self) {
+        let now = now();
+        if self.reap_at.is_some_and(|at| at <= now) {
+            self.children.reap_spent();
+        }
+        let due = self.reap_at.filter(|at| *at > now).unwrap_or(now + REAP_AFTER);
+        self.reap_at = self.children.has_spent().then_some(due);
     }
 
     fn end_overdue(&mut self) {

@@ -4,7 +4,7 @@
 //! unit, and to copy and close them all for each unit was a tenth of the work of starting a thousand.
 //!
 //! Not posix_spawn(3): for each child that sets all 64 signals one by one, maps and unmaps a stack and asks three times for
-//! our limits, a tenth of the way from one life to the next, and of what went wrong it tells the number but not the step
+//! our limits, 0.05 ms of a restart, and of what went wrong it tells the number but not the step
 //! (`docs/decisions/0031-a-child-is-made-by-clone.md`).
 
 use std::ffi::CString;

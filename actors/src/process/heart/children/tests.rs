@@ -65,7 +65,7 @@ fn is_zombie(pid: u32) -> bool {
 }
 
 #[test]
-fn what_has_ended_keeps_its_number_until_the_pause_after_its_acknowledgement() {
+fn what_has_ended_keeps_its_number_until_it_is_reaped_after_its_acknowledgement() {
     let mut world = World::new();
     let (key, pid) = world.ended();
     assert!(!world.children.has_spent());
@@ -79,7 +79,7 @@ fn what_has_ended_keeps_its_number_until_the_pause_after_its_acknowledgement() {
 }
 
 #[test]
-fn without_a_pause_only_so_many_wait_to_be_reaped() {
+fn only_so_many_wait_to_be_reaped() {
     let mut world = World::new();
     let ended: Vec<_> = (0..SPENT_MAX).map(|_| world.ended()).collect();
     for (key, _) in &ended {
