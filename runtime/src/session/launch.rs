@@ -91,20 +91,32 @@ pub async fn ensure_daemon(places: &Places, options: LaunchOptions) -> Result<Cl
     // Whoever held the lock before us has probably started it; or heart lives and is bringing it back, or it is ending.
     loop {
         match Client::connect(&socket, ANSWER_WITHIN).await {
-            Err(error) if is_gone(&error) && !heart_lives(places) && !daemon_lives(places) => break,
+            Err(error) if is_gone(&error) && !heart_lives(places) && !daemon_lives(places) => {
+                match launch(places, &options.program, until).await {
+                    // A daemon that died while it was starting a heart has left us the lock, and that heart was quicker.
+                    Err(LaunchError::Died { .. }) if heart_lives(places) => {}
+                    launched => return launched,
+                }
+            }
             Err(error) if is_gone(&error) && Instant::now() < until => tokio::time::sleep(REVIVE_RETRY).await,
             Err(error) if is_gone(&error) => return Err(late()),
             answered => return Ok(answered?),
         }
     }
+}
+
+/// Starts heart, and with it the daemon.
+async fn launch(places: &Places, program: &Path, until: Instant) -> Result<Client, LaunchError> {
+    let begun = Instant::now();
+    let late = || LaunchError::Timeout(until - begun);
     own_log::cap(&places.daemon_log());
     let log_start = std::fs::metadata(places.daemon_log()).map_or(0, |meta| meta.len());
-    let ready = spawn_heart(places, &options.program, &options.program)?;
+    let ready = spawn_heart(places, program, program)?;
     let listening = timeout_at(until, heard(ready)).await.map_err(|_| late())??;
     if !listening {
         return Err(LaunchError::Died { tail: tail(&places.daemon_log(), log_start) });
     }
-    Ok(Client::connect(&socket, until - Instant::now()).await?)
+    Ok(Client::connect(&places.socket()?, until - Instant::now()).await?)
 }
 
 /// Starts another heart in place of one that has died; called by its last daemon, so that the units are not left alone until

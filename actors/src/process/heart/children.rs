@@ -15,7 +15,7 @@ use super::start::{Failure, Starter, no_terminal, open_fifo};
 use super::stranger;
 use super::terminal::{Answer, Terminal};
 use super::wire::{Adoption, FromHeart, Held, Hold, Key, Order, Reach, WithDaemon};
-use crate::process::cgroup::{self, Cgroup, Cgroups};
+use crate::process::cgroup::{self, Cgroups};
 use crate::process::sys::child::{self, WaitStatus};
 use crate::process::sys::spawn::Spawned;
 use crate::process::sys::terminal::WindowSize;
@@ -44,13 +44,11 @@ pub struct Children {
     offspring: Offspring,
 }
 
-/// What is left of a process when its end is dealt with.
+/// A zombie whose end is dealt with.
 #[derive(Debug)]
 struct Spent {
     tag: String,
-    /// To be reaped; `None`: it is no child of ours.
-    zombie: Option<u32>,
-    cgroup: Option<Cgroup>,
+    pid: u32,
 }
 
 // === impl Children ===
@@ -318,7 +316,12 @@ impl Children {
             child.forsaken = true;
             return;
         }
-        self.spent.extend(self.held.remove(&key).map(Spent::from));
+        let Some(child) = self.held.remove(&key) else { return };
+        // A zombie holds no cgroup (cgroups(7)): whoever hears that a unit is down finds nothing of it.
+        child.cgroup().into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
+        if child.adopted.is_none() {
+            self.spent.push(Spent { tag: child.tag, pid: child.pid });
+        }
         if self.spent.len() >= SPENT_MAX {
             self.reap_spent();
         }
@@ -331,14 +334,11 @@ impl Children {
 
     /// Reaps what nobody asks for any more: from now on its numbers may be taken by others.
     pub fn reap_spent(&mut self) {
-        for Spent { tag, zombie, cgroup } in self.spent.drain(..) {
-            if let Some(pid) = zombie {
-                if let Err(error) = child::reap(pid) {
-                    tracing::warn!(tag, %error, "a process could not be reaped");
-                }
-                self.own.remove(&pid);
+        for Spent { tag, pid } in self.spent.drain(..) {
+            if let Err(error) = child::reap(pid) {
+                tracing::warn!(tag, %error, "a process could not be reaped");
             }
-            cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
+            self.own.remove(&pid);
         }
     }
 
@@ -402,15 +402,6 @@ impl Children {
         self.own.insert(pid);
         self.held.insert(key, child);
         Ok(pid)
-    }
-}
-
-// === impl Spent ===
-
-impl From<Child> for Spent {
-    fn from(child: Child) -> Self {
-        let (zombie, cgroup) = (child.adopted.is_none().then_some(child.pid), child.cgroup());
-        Self { tag: child.tag, zombie, cgroup }
     }
 }
 
