@@ -317,14 +317,15 @@ impl Children {
             return;
         }
         let Some(child) = self.held.remove(&key) else { return };
-        // A zombie holds no cgroup (cgroups(7)): whoever hears that a unit is down finds nothing of it.
-        child.cgroup().into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
+        let cgroup = child.cgroup();
         if child.adopted.is_none() {
             self.spent.push(Spent { tag: child.tag, pid: child.pid });
         }
-        if self.spent.len() >= SPENT_MAX {
+        // A zombie holds its cgroup, and whoever hears that a unit is down is to find nothing of it.
+        if cgroup.is_some() || self.spent.len() >= SPENT_MAX {
             self.reap_spent();
         }
+        cgroup.into_iter().for_each(|cgroup| self.cgroups.remove(cgroup));
     }
 
     /// Whether anything waits to be reaped.
