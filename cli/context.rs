@@ -301,6 +301,17 @@ impl Context {
         Ok(self.running_daemon().await?.map(|client| (client, project_ref(&source.root))))
     }
 
+    /// What the daemon says of the project of this directory, if it knows it: then its configuration need not be read, which
+    /// takes longer than the answer.
+    pub(crate) async fn view_of_here(&self, usage: bool) -> Result<Option<ProjectView>, CliError> {
+        let Some((client, here)) = self.daemon_of_here().await? else { return Ok(None) };
+        match view_of(&client, Ps { project: Some(here), usage }).await {
+            // Whoever asks on learns whether there is a daemon after this one.
+            Err(ClientError::Lost) => Ok(None),
+            answer => Ok(answer?),
+        }
+    }
+
     /// The session's daemon; one is started if there is none.
     pub(crate) async fn daemon(&self) -> Result<Client, CliError> {
         let places = self.places()?;
@@ -336,11 +347,7 @@ impl Context {
 
     /// The state of one project, if the daemon knows it.
     pub(crate) async fn view(&self, client: &Client, project: &ProjectRef) -> Result<Option<ProjectView>, CliError> {
-        match client.request(Ps { project: Some(project.clone()), usage: false }).await {
-            Ok(reply) => Ok(reply.projects.into_iter().next()),
-            Err(ClientError::Refused(refusal)) if refusal.code == "not-found" => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(view_of(client, Ps { project: Some(project.clone()), usage: false }).await?)
     }
 
     /// Asks about a project without starting anything that does not run.
@@ -438,6 +445,15 @@ pub(crate) fn check_units<'a>(typed: &[String], units: impl Iterator<Item = &'a 
         None => format!("the units are: {all}"),
     };
     Err(CliError::new("not-found", format!("no unit is called `{unknown}`")).hint(hint))
+}
+
+/// The one project that is asked about, if the daemon knows it.
+async fn view_of(client: &Client, question: Ps) -> Result<Option<ProjectView>, ClientError> {
+    match client.request(question).await {
+        Ok(reply) => Ok(reply.projects.into_iter().next()),
+        Err(ClientError::Refused(refusal)) if refusal.code == "not-found" => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn did_you_mean(name: &str) -> String {

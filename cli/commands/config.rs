@@ -92,7 +92,8 @@ pub(crate) fn show(context: &Context, args: &ShowArgs) -> Result<Exit, CliError>
     }
     let loaded = context.load()?.loaded;
     let spec = &loaded.spec;
-    let values = loaded.effective.iter().map(|value| Value {
+    let effective = loaded.effective();
+    let values = effective.iter().map(|value| Value {
         key: value.key.clone(),
         value: if args.reveal { value.value.clone() } else { value.masked() },
         origin: value.origin_text(&spec.root),

@@ -45,19 +45,28 @@ struct Judged {
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError> {
-    let target = context.locate().await?;
-    let view = match context.observe(&target).await?.view {
-        Some(view) => Some(view),
-        // A run that ended by itself is not well just because nobody looks after it any more.
-        None => recorded_view(&context.target_places(&target)?.run_state()).filter(|view| view.cause.is_some()),
+    let (name, view) = match context.view_of_here(false).await? {
+        Some(view) => (view.name.clone(), Some(view)),
+        None => look(context).await?,
     };
-    let body = sum_up(target.name, view.as_ref(), args.strict);
+    let body = sum_up(name, view.as_ref(), args.strict);
     if context.output.json {
         context.output.object("health", !body.blocking, &body)?;
     } else {
         tell(context, &body)?;
     }
     Ok(Exit::ok_if(!body.blocking))
+}
+
+/// The project's name, and what is known of it where no daemon has answered yet.
+async fn look(context: &Context) -> Result<(String, Option<ProjectView>), CliError> {
+    let target = context.locate().await?;
+    let view = match context.observe(&target).await?.view {
+        Some(view) => Some(view),
+        // A run that ended by itself is not well just because nobody looks after it any more.
+        None => recorded_view(&context.target_places(&target)?.run_state()).filter(|view| view.cause.is_some()),
+    };
+    Ok((target.name, view))
 }
 
 fn sum_up(project: String, view: Option<&ProjectView>, strict: bool) -> Body {

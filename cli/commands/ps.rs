@@ -109,25 +109,16 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, CliError>
     Ok(Exit::ok_if(fine))
 }
 
-/// Looks once. The daemon is asked before the configuration is read, and looks while that is done here.
+/// Looks once.
 async fn look(context: &Context, args: Args) -> Result<Vec<ProjectView>, CliError> {
     let usage = !args.no_usage;
-    let early = if args.all { None } else { context.daemon_of_here().await? };
-    let Some((client, here)) = early else {
-        let scope = Scope::of(context, args.all).await?;
-        return Ok(scope.look(context, None, usage).await?.projects);
-    };
-    let read = async {
-        // The question goes out first.
-        tokio::task::yield_now().await;
-        Scope::of(context, false).await
-    };
-    let (asked, scope) = tokio::join!(ask(&client, Some(here), usage), read);
-    let scope = scope?;
-    match asked {
-        Err(ClientError::Lost) => Ok(scope.look(context, None, usage).await?.projects),
-        answer => Ok(scope.seen(context, Some(client), answer?)?.projects),
+    if !args.all
+        && let Some(project) = context.view_of_here(usage).await?
+    {
+        return Ok(vec![project]);
     }
+    let scope = Scope::of(context, args.all).await?;
+    Ok(scope.look(context, None, usage).await?.projects)
 }
 
 /// What the daemon knows of a project, or of all.

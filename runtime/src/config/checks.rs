@@ -69,9 +69,8 @@ fn rename(name: &Name, taken: &HashSet<String>) -> String {
 /// Takes away what needs nothing that is left, until only cycles and what hangs on them remain; then walks one cycle,
 /// tells it, cuts it and goes on. No recursion: a long chain must not overflow the stack.
 fn cycles(findings: &mut Findings, model: &Model, edges: &[Vec<Edge>]) {
-    let index: HashMap<&Name, usize> = model.drafts.iter().enumerate().map(|(at, draft)| (draft.name(), at)).collect();
-    let mut targets: Vec<BTreeSet<usize>> =
-        edges.iter().map(|edges| edges.iter().filter_map(|edge| index.get(&edge.on).copied()).collect()).collect();
+    let of = |edges: &Vec<Edge>| edges.iter().filter_map(|edge| model.position(edge.on.as_str())).collect();
+    let mut targets: Vec<BTreeSet<usize>> = edges.iter().map(of).collect();
     for _ in 0..CYCLES_MAX {
         let left = cyclic(&targets);
         let Some(first) = left.first() else { return };
@@ -84,17 +83,21 @@ fn cycles(findings: &mut Findings, model: &Model, edges: &[Vec<Edge>]) {
 
 /// The units that are on a cycle or depend on one.
 fn cyclic(targets: &[BTreeSet<usize>]) -> BTreeSet<usize> {
-    let mut left: BTreeSet<usize> = (0..targets.len()).collect();
-    loop {
-        let before = left.len();
-        let free: Vec<usize> = left.iter().copied().filter(|unit| targets[*unit].is_disjoint(&left)).collect();
-        for unit in free {
-            left.remove(&unit);
-        }
-        if left.len() == before {
-            return left;
+    let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); targets.len()];
+    for (unit, needs) in targets.iter().enumerate() {
+        needs.iter().for_each(|need| dependents[*need].push(unit));
+    }
+    let mut waits_for: Vec<usize> = targets.iter().map(BTreeSet::len).collect();
+    let mut free: Vec<usize> = (0..targets.len()).filter(|unit| waits_for[*unit] == 0).collect();
+    while let Some(unit) = free.pop() {
+        for dependent in &dependents[unit] {
+            waits_for[*dependent] -= 1;
+            if waits_for[*dependent] == 0 {
+                free.push(*dependent);
+            }
         }
     }
+    (0..targets.len()).filter(|unit| waits_for[*unit] > 0).collect()
 }
 
 /// Follows needs from `start` until a unit comes again; the cycle begins at its unit that is first in the file.
@@ -259,13 +262,12 @@ fn variable(unit: &Name, attribute: &str) -> String {
 
 /// Everything a unit needs, directly or through others.
 fn all_needs(unit: usize, model: &Model, edges: &[Vec<Edge>]) -> BTreeSet<Name> {
-    let index: HashMap<&Name, usize> = model.drafts.iter().enumerate().map(|(at, draft)| (draft.name(), at)).collect();
     let mut needed = BTreeSet::new();
     let mut next = vec![unit];
     while let Some(unit) = next.pop() {
         for edge in &edges[unit] {
             if needed.insert(edge.on.clone()) {
-                next.extend(index.get(&edge.on).copied());
+                next.extend(model.position(edge.on.as_str()));
             }
         }
     }
@@ -285,15 +287,20 @@ fn not_needed(findings: &mut Findings, draft: &Draft, reference: &Reference) {
 
 /// A shell would call `${api.port}` a bad substitution.
 fn shells(findings: &mut Findings, model: &Model) {
+    let units: HashSet<&str> = model.drafts.iter().map(|draft| draft.name().as_str()).collect();
     for draft in &model.drafts {
         let Some(line) = &draft.shell else { continue };
-        let needle =
-            model.drafts.iter().map(|unit| format!("${{{}.", unit.name())).find(|needle| line.value.contains(needle));
-        if let Some(needle) = needle {
+        if let Some(needle) = attribute_in(&line.value, &units) {
             let at = findings.files.within(&line.at, &needle);
             findings
                 .warning("reference-in-sh", &at, format!("`sh` of {} is passed to the shell as it is", draft.label()))
                 .hint("set a variable, env = { PORT_OF_API = \"${api.port}\" }, and write $PORT_OF_API in `sh`");
         }
     }
+}
+
+/// The beginning of the first `${unit.…` in a shell's line, with its dot.
+fn attribute_in(line: &str, units: &HashSet<&str>) -> Option<String> {
+    let named = line.split("${").skip(1).filter_map(|after| after.split_once('.'));
+    named.map(|(unit, _)| unit).find(|unit| units.contains(unit)).map(|unit| format!("${{{unit}."))
 }

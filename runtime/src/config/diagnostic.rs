@@ -271,13 +271,19 @@ impl Findings {
     }
 
     /// What callers get.
-    pub(super) fn finish(mut self) -> Diagnostics {
+    pub(super) fn finish(self) -> Diagnostics {
+        self.finish_with_files().0
+    }
+
+    /// What callers get, and the files that were read.
+    pub(super) fn finish_with_files(mut self) -> (Diagnostics, Files) {
         let order: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
         let rank = |at: &Position| order.iter().position(|path| *path == at.file);
         self.list.sort_by_key(|found| found.at.as_ref().map(|at| (rank(at), at.line, at.column)));
         let sources =
             self.files.iter().map(|file| SourceText { path: file.path.clone(), text: file.text.clone() }).collect();
-        Diagnostics { list: self.list, sources, root: self.root, dropped: self.dropped }
+        let diagnostics = Diagnostics { list: self.list, sources, root: self.root, dropped: self.dropped };
+        (diagnostics, self.files)
     }
 
     fn add(&mut self, severity: Severity, code: &'static str, at: &Place, message: String) -> &mut Diagnostic {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Findings, Severity};
 use super::discover::{Source, local_file};
-use super::origin::Place;
-use super::show::{EffectiveValue, effective};
+use super::origin::{Files, Place};
+use super::show::{self, EffectiveValue};
 use super::tree::{self, NAMED_TABLES, Table};
 use super::{checks, needs, presets, project, resolve};
 use crate::spec::ProjectSpec;
@@ -25,10 +25,11 @@ const USER_KEYS: [&str; 4] = ["env", "inherit", "logs", "supervision"];
 pub struct Loaded {
     /// The project.
     pub spec: ProjectSpec,
-    /// Every value that is in effect, with its origin.
-    pub effective: Vec<EffectiveValue>,
     /// What is worth telling all the same.
     pub warnings: Diagnostics,
+    /// As it stands in the files.
+    tree: Table,
+    files: Files,
 }
 
 /// Why a file cannot be read.
@@ -83,8 +84,8 @@ pub fn load(source: &Source) -> Result<Loaded, Diagnostics> {
         return Err(findings.finish());
     }
     let spec = resolve::resolve(&findings, model, edges, files);
-    let effective = effective(&findings.files, &tree, &spec);
-    Ok(Loaded { spec, effective, warnings: findings.finish() })
+    let (warnings, files) = findings.finish_with_files();
+    Ok(Loaded { spec, warnings, tree, files })
 }
 
 /// Reads a whole text file, within bounds and never from anything that could block.
@@ -110,6 +111,15 @@ pub(super) fn read_text(path: &Path) -> Result<String, ReadError> {
         offset: error.utf8_error().valid_up_to(),
         text: String::from_utf8_lossy(error.as_bytes()).into_owned(),
     })
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    /// Every value that is in effect, with its origin: made when asked for, it is a third of the work of loading.
+    pub fn effective(&self) -> Vec<EffectiveValue> {
+        show::effective(&self.files, &self.tree, &self.spec)
+    }
 }
 
 // === impl ReadError ===

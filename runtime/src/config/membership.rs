@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use envctl_supervisors::Name;
 use envctl_supervisors::engine::Engine;
 use envctl_supervisors::spec::{Edge, Escalate, Flags};
 
@@ -149,14 +148,13 @@ fn circle(findings: &mut Findings, inner: &[&str], seat: Seat<'_>) {
 
 /// Members start in order: an earlier one that needs a later one could never start.
 fn orders(findings: &mut Findings, model: &Model, seats: &Seats<'_>, edges: &[Vec<Edge>]) {
-    let index: HashMap<&Name, usize> = model.drafts.iter().enumerate().map(|(at, draft)| (draft.name(), at)).collect();
     let mut told: HashSet<(&str, &str)> = HashSet::new();
     for unit in 0..model.drafts.len() {
         let own = seats_above(model.drafts[unit].name().as_str(), seats);
         if own.is_empty() {
             continue;
         }
-        let paths = paths_from(unit, &index, edges);
+        let paths = paths_from(unit, model, edges);
         for &need in paths.keys().collect::<BTreeSet<_>>() {
             let other = seats_above(model.drafts[need].name().as_str(), seats);
             let Some((earlier, later)) = contradiction(&own, &other) else { continue };
@@ -190,11 +188,11 @@ fn contradiction<'m>(own: &[Seat<'m>], other: &[Seat<'m>]) -> Option<(Seat<'m>, 
 }
 
 /// Everything `unit` needs, each with the unit that needs it on the shortest way there.
-fn paths_from(unit: usize, index: &HashMap<&Name, usize>, edges: &[Vec<Edge>]) -> HashMap<usize, usize> {
+fn paths_from(unit: usize, model: &Model, edges: &[Vec<Edge>]) -> HashMap<usize, usize> {
     let mut before = HashMap::new();
     let mut open = VecDeque::from([unit]);
     while let Some(at) = open.pop_front() {
-        for need in edges[at].iter().filter_map(|edge| index.get(&edge.on).copied()) {
+        for need in edges[at].iter().filter_map(|edge| model.position(edge.on.as_str())) {
             if need != unit && !before.contains_key(&need) {
                 before.insert(need, at);
                 open.push_back(need);

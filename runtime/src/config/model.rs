@@ -3,6 +3,8 @@
 //! A [`Draft`] is a unit's final [`UnitSpec`] with its loose ends beside it: needs that name units, references that name
 //! attributes, ports that must differ. `checks` and `resolve` tie them up.
 
+use std::collections::HashMap;
+
 use envctl_supervisors::Name;
 use envctl_supervisors::spec::{Condition, Escalate, Flags, GroupSpec, Intensity, Strategy, Then};
 use indexmap::IndexMap;
@@ -33,6 +35,8 @@ pub(super) struct Model {
     pub(super) logs: LogSpec,
     /// Units in the order of the file.
     pub(super) drafts: Vec<Draft>,
+    /// Where each is among them; of a name that is there twice the first.
+    pub(super) index: HashMap<Name, usize>,
     /// Groups in the order of the file.
     pub(super) groups: Vec<Group>,
     /// The group of everything that has none, if it is written down.
@@ -113,9 +117,20 @@ pub(super) struct Group {
 // === impl Model ===
 
 impl Model {
+    /// Adds a unit after those that are there.
+    pub(super) fn add(&mut self, draft: Draft) {
+        self.index.entry(draft.name().clone()).or_insert(self.drafts.len());
+        self.drafts.push(draft);
+    }
+
     /// The unit called `name`.
     pub(super) fn draft(&self, name: &str) -> Option<&Draft> {
-        self.drafts.iter().find(|draft| draft.name().as_str() == name)
+        self.position(name).map(|at| &self.drafts[at])
+    }
+
+    /// Its place among the units.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
     }
 
     /// Every name of the one namespace.

@@ -30,13 +30,13 @@ pub(super) struct At<T> {
 }
 
 /// The files that were read, in order of precedence.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Files {
     list: Vec<SourceFile>,
 }
 
 /// One file with what is needed to find lines and columns quickly.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SourceFile {
     /// Its path.
     pub(super) path: PathBuf,
@@ -112,7 +112,11 @@ impl SourceFile {
     pub(super) fn line_column(&self, offset: usize) -> (usize, usize) {
         let offset = offset.min(self.text.len());
         let line = self.line_starts.partition_point(|start| *start <= offset);
-        let column = self.chars_before(offset) - self.chars_before(self.line_starts[line - 1]);
+        let start = self.line_starts[line - 1];
+        let column = match &self.text.as_bytes()[start..offset] {
+            short if short.len() <= MARK_BYTES => chars(short),
+            _ => self.chars_before(offset) - self.chars_before(start),
+        };
         (line, column + 1)
     }
 

@@ -33,10 +33,10 @@ pub(super) fn read(findings: &mut Findings, tree: &Table, preset_dirs: &[PathBuf
     let inherit = environment::inherit(findings, &mut reader).unwrap_or(Inherit::All);
     let logs = LOGS_DEFAULT.with(&logs::read(findings, &mut reader));
     let end_with_daemon = stop::on_daemon_death(findings, &mut reader);
-    let (drafts, groups, bad_names) = (Vec::new(), Vec::new(), Vec::new());
     let supervision = group::supervision(findings, &mut reader);
+    let (drafts, index, groups, bad_names) = Default::default();
     let mut model =
-        Model { name, env, references, inherit, end_with_daemon, logs, drafts, groups, supervision, bad_names };
+        Model { name, env, references, inherit, end_with_daemon, logs, drafts, index, groups, supervision, bad_names };
     let presets = presets::read(findings, &mut reader, preset_dirs);
     units(findings, &mut reader, &presets, &mut model);
     group::read(findings, &mut reader, &mut model);
@@ -100,7 +100,7 @@ fn units(findings: &mut Findings, reader: &mut Reader<'_>, presets: &Catalog, mo
     for (of, text, entry) in entries {
         let name = name(findings, text, &entry.key_at);
         match name.and_then(|name| unit::read(findings, of, (&name, entry), presets)) {
-            Some(draft) => model.drafts.push(draft),
+            Some(draft) => model.add(draft),
             None => model.bad_names.push(text.clone()),
         }
     }

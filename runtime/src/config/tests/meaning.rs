@@ -196,6 +196,9 @@ logs.max_bytes = "1MiB"
 fn what_looks_like_a_slip_is_told_and_runs() {
     assert_eq!(codes("[services.a]\ncmd = \"make && run\"\n"), ["shell-in-cmd"]);
     assert_eq!(codes("[services.a]\nport = 1\nsh = \"run ${a.port} ${HOME}\"\n"), ["reference-in-sh"]);
+    let hidden = "[services.a]\nport = 1\nsh = \"run ${HOME} ./x ${b.x} ${HOME.a} ${a.port}\"\n";
+    assert_eq!(codes(hidden), ["reference-in-sh"]);
+    assert!(codes("[services.a]\nport = 1\nsh = \"run ${HOME} ./a.b ${b.x} a.port\"\n").is_empty());
     assert_eq!(codes("[services.a]\ncmd = [\"a\"]\ndir = \"nowhere\"\n"), ["missing-file"]);
     let unneeded = "[requirements.postgres]\n[services.a]\ncmd = [\"a\"]\nenv = { U = \"${postgres.url}\" }\n";
     assert_eq!(codes(unneeded), ["not-needed"]);
@@ -233,7 +236,7 @@ fn secrets_are_masked_by_name_and_in_urls() {
         "[env]\nSTRIPE_API_KEY = \"sk\"\nURL = \"http://u:geheim@h/x\"\nPLAIN = \"a@b\"\n[services.token]\ncmd = [\"x\"]\n",
     )]);
     let loaded = project.load().unwrap();
-    let shown = |key: &str| loaded.effective.iter().find(|value| value.key == key).map(|value| value.masked());
+    let shown = |key: &str| loaded.effective().into_iter().find(|value| value.key == key).map(|value| value.masked());
     assert_eq!(shown("env.STRIPE_API_KEY").as_deref(), Some("\"•••\""));
     assert_eq!(shown("env.URL").as_deref(), Some("\"http://u:•••@h/x\""));
     assert_eq!(shown("env.PLAIN").as_deref(), Some("\"a@b\""));

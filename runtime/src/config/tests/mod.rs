@@ -110,6 +110,6 @@ fn group(id: &str, members: &[&str]) -> GroupSpec {
 
 /// The value that is in effect under `key`, with its origin.
 fn effective(loaded: &Loaded, root: &Path, key: &str) -> Option<(String, String)> {
-    let found = loaded.effective.iter().find(|value| value.key == key)?;
+    let found = loaded.effective().into_iter().find(|value| value.key == key)?;
     Some((found.value.clone(), found.origin_text(root)))
 }

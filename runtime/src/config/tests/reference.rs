@@ -121,7 +121,7 @@ fn the_keys_of_the_users_configuration_are_on_the_reference_page() {
 fn every_default_is_in_its_row_of_the_reference_page() {
     let text = "[services.a]\ncmd = 'a'\nport = 1\nready = { tcp = true }\n[tasks.b]\ncmd = 'b'";
     let loaded = good(text);
-    let defaults = loaded.effective.iter().filter(|value| value.origin_text(Path::new("")) == "default");
+    let defaults = loaded.effective().into_iter().filter(|value| value.origin_text(Path::new("")) == "default");
     let mut compared = 0;
     for default in defaults.filter(|default| default.key != "name") {
         let key = default.key.rsplit('.').next().unwrap();
