@@ -1,25 +1,25 @@
-//! What commands work with: places, configuration, the daemon. The only file of the CLI that knows where things are.
+//! What commands work with: places, configuration, the daemon (`daemon`), the project that is meant (`locate`). Nothing else of
+//! the CLI knows where things are.
 //!
 //! Nothing here prints but notices. Reading commands get a daemon only if one runs, or if a run is recorded as up;
 //! [`Context::daemon`] alone starts one.
 
 mod build;
+mod daemon;
+mod locate;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use envctl_actors::requirement::container::relay;
 use envctl_runtime::config::{self, Diagnostics, Loaded, Severity, Source};
-use envctl_runtime::control::client::{Client, ClientError};
-use envctl_runtime::control::view::{ProjectState, ProjectView};
-use envctl_runtime::control::wire::{ProjectRef, Ps};
+use envctl_runtime::control::client::Client;
+use envctl_runtime::control::view::ProjectView;
+use envctl_runtime::control::wire::ProjectRef;
 use envctl_runtime::nearest::nearest;
 use envctl_runtime::places::{Places, PlacesInput, ProjectPlaces};
-use envctl_runtime::project::memory::Memory;
-use envctl_runtime::session::launch::{self, LaunchOptions};
 use envctl_runtime::session::serve;
 use envctl_runtime::vars::RtVars;
 use envctl_supervisors::Name;
@@ -30,12 +30,6 @@ use crate::environment::Environment;
 use crate::error::{CliError, chain};
 use crate::output::Output;
 
-/// Time a running daemon has to greet. It answers in under a millisecond unless it is stopped or swapped out.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Time a new daemon has to come up, also when fifty start at once on a slow machine.
-const LAUNCH_DEADLINE: Duration = Duration::from_secs(20);
-/// Time the heart has to bring back a daemon that died under us.
-const RECONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// The session when nothing says otherwise.
 const SESSION_DEFAULT: &str = "default";
 
@@ -186,202 +180,14 @@ impl Context {
         Ok(Project { loaded, file: self.file.clone() })
     }
 
-    /// The project a command asks about: `--project`, else the one configured here.
-    ///
-    /// A configuration that is broken now may have a project that runs: its directory is enough to ask about it.
-    pub(crate) async fn locate(&self) -> Result<Target, CliError> {
-        if let Some(name) = &self.global.project {
-            return self.find_running(name).await;
-        }
-        let source = match self.source() {
-            Ok(source) => source,
-            Err(found) => return self.locate_gone(found).await,
-        };
-        match config::load(&source) {
-            Ok(loaded) => {
-                let project = Project { loaded, file: self.file.clone() };
-                Ok(Target { reference: project.reference(), name: project.name().to_owned(), project: Some(project) })
-            }
-            Err(found) => self.locate_broken(&source.root, found).await,
-        }
-    }
-
-    async fn locate_broken(&self, root: &Path, found: Diagnostics) -> Result<Target, CliError> {
-        let reference = project_ref(root);
-        let Some(client) = self.running_daemon().await? else { return Err(config_error(found)) };
-        let Some(view) = self.view(&client, &reference).await? else { return Err(config_error(found)) };
-        self.output.warn(&format!("the configuration has errors now, asking about what runs:\n{found}"));
-        Ok(Target { reference, name: view.name, project: None })
-    }
-
-    /// The project that runs here although its config file is gone.
-    async fn locate_gone(&self, found: Diagnostics) -> Result<Target, CliError> {
-        let Some(client) = self.running_daemon().await? else { return Err(config_error(found)) };
-        let projects = client.request(Ps { project: None, usage: false }).await?.projects;
-        let start = self.file.as_deref().and_then(Path::parent).unwrap_or(&self.start);
-        let up = |root: &Path| projects.iter().find(|one| one.root == root && one.state != ProjectState::Down);
-        let Some(view) = start.ancestors().find_map(up) else { return Err(config_error(found)) };
-        self.output.warn("the config file is gone, asking about what runs");
-        Ok(Target { reference: project_ref(&view.root), name: view.name.clone(), project: None })
-    }
-
-    /// A project of the session by its name, or by its directory.
-    async fn find_running(&self, name: &str) -> Result<Target, CliError> {
-        let unknown = |hint: String| {
-            CliError::new("not-found", format!("no project is called `{name}` in this session")).hint(hint)
-        };
-        let Some(client) = self.running_daemon().await? else {
-            return Err(unknown("nothing runs; go to its directory, or name it with -C DIR".to_owned()));
-        };
-        let projects = client.request(Ps { project: None, usage: false }).await?.projects;
-        let root = name.contains('/').then(|| std::fs::canonicalize(self.start.join(name)).ok()).flatten();
-        let is = |project: &&ProjectView| project.name == name || root.as_ref() == Some(&project.root);
-        let is_up = |project: &&ProjectView| is(project) && project.state != ProjectState::Down;
-        // One that is up is meant rather than one that was.
-        let mut up = projects.iter().filter(is_up);
-        let mut known = projects.iter().filter(is);
-        let (first, second) = match up.next() {
-            Some(one) => (Some(one), up.next()),
-            None => (known.next(), known.next()),
-        };
-        match (first, second) {
-            (Some(one), None) => {
-                Ok(Target { reference: project_ref(&one.root), name: one.name.clone(), project: None })
-            }
-            (Some(one), Some(other)) => {
-                Err(CliError::new("not-found", format!("several projects are called `{name}`")).hint(format!(
-                    "name one by its directory: -p {} or -p {}",
-                    one.root.display(),
-                    other.root.display()
-                )))
-            }
-            (None, _) => {
-                let names = projects.iter().map(|project| project.name.as_str());
-                let near = nearest(name, names).map_or_else(|| "`envctl projects` lists them".to_owned(), did_you_mean);
-                Err(unknown(near))
-            }
-        }
-    }
-
-    // --- the daemon ---
-
-    /// The session's daemon, if one runs. Says so if it is of another build.
-    pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, CliError> {
-        let client = self.connect().await?;
-        client.iter().for_each(|client| self.note_build(client));
-        Ok(client)
-    }
-
-    /// As [`Self::running_daemon`], without a word about its build: for commands that end or replace it.
-    pub(crate) async fn connect(&self) -> Result<Option<Client>, CliError> {
-        match Client::connect(&self.socket()?, CONNECT_DEADLINE).await {
-            Ok(client) => Ok(Some(client)),
-            // One that dies while it is greeted does not run either.
-            Err(ClientError::NotRunning { .. } | ClientError::Lost) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The session's daemon for a command that only reads: one is started only if a run of the project is remembered, for
-    /// then its units may run and somebody must take them over. That memory dies with the boot, as units do.
-    pub(crate) async fn reading_daemon(&self, project: &ProjectPlaces) -> Result<Option<Client>, CliError> {
-        match self.running_daemon().await? {
-            Some(client) => Ok(Some(client)),
-            None if Memory::path(self.places()?.runtime_dir(), &project.short()).exists() => {
-                self.daemon().await.map(Some)
-            }
-            None => Ok(None),
-        }
-    }
-
-    /// The session's daemon, if one runs, and how the project of this directory is named to it: known before its
-    /// configuration is read. `None` also where another project is meant.
-    pub(crate) async fn daemon_of_here(&self) -> Result<Option<(Client, ProjectRef)>, CliError> {
-        let Some(source) = self.source().ok().filter(|_| !self.names_a_project()) else { return Ok(None) };
-        Ok(self.running_daemon().await?.map(|client| (client, project_ref(&source.root))))
-    }
-
-    /// What the daemon says of the project of this directory, if it knows it: then its configuration need not be read, which
-    /// takes longer than the answer.
-    pub(crate) async fn view_of_here(&self, usage: bool) -> Result<Option<ProjectView>, CliError> {
-        let Some((client, here)) = self.daemon_of_here().await? else { return Ok(None) };
-        match view_of(&client, Ps { project: Some(here), usage }).await {
-            // Whoever asks on learns whether there is a daemon after this one.
-            Err(ClientError::Lost) => Ok(None),
-            answer => Ok(answer?),
-        }
-    }
-
-    /// The session's daemon; one is started if there is none.
-    pub(crate) async fn daemon(&self) -> Result<Client, CliError> {
-        let places = self.places()?;
-        let program = std::env::current_exe()?;
-        let options = LaunchOptions { program, deadline: LAUNCH_DEADLINE };
-        let launched = launch::ensure_daemon(&places, options).await.map_err(|error| {
-            CliError::new("daemon", chain(&error)).hint(format!("its log is {}", places.daemon_log().display()))
-        });
-        launched.inspect(|client| self.note_build(client))
-    }
-
-    /// Says once, to people, that the daemon is of another build, and what to do about it.
-    fn note_build(&self, client: &Client) {
-        let link = client.peer_pid().and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
-        let ours = std::env::current_exe().ok();
-        let Some(notice) = build::notice(&client.hello().build, link.as_deref(), ours.as_deref()) else { return };
-        if !self.output.json && !self.build_noted.swap(true, Ordering::Relaxed) {
-            self.output.say(&crate::output::harmless(&notice));
-            self.output.hint("`envctl daemon upgrade` replaces it by this one; units run on");
-        }
-    }
-
     /// Where the command works.
     pub(crate) fn start(&self) -> &Path {
         &self.start
     }
 
-    /// The daemon that takes over from one that died under us.
-    pub(crate) async fn reconnect(&self) -> Result<Client, CliError> {
-        let options = LaunchOptions { program: std::env::current_exe()?, deadline: RECONNECT_DEADLINE };
-        launch::ensure_daemon(&self.places()?, options).await.map_err(|error| CliError::new("daemon", chain(&error)))
-    }
-
-    /// The state of one project, if the daemon knows it.
-    pub(crate) async fn view(&self, client: &Client, project: &ProjectRef) -> Result<Option<ProjectView>, CliError> {
-        Ok(view_of(client, Ps { project: Some(project.clone()), usage: false }).await?)
-    }
-
-    /// Asks about a project without starting anything that does not run.
-    pub(crate) async fn observe(&self, target: &Target) -> Result<Observed, CliError> {
-        let Some(client) = self.reading_daemon(&self.target_places(target)?).await? else {
-            return Ok(Observed { client: None, view: None });
-        };
-        let view = self.view(&client, &target.reference).await?;
-        Ok(Observed { client: Some(client), view })
-    }
-
     /// The paths of a target.
     pub(crate) fn target_places(&self, target: &Target) -> Result<ProjectPlaces, CliError> {
         self.project_places(&target.reference.root, &target.name)
-    }
-
-    /// The daemon and the target's state, or an error that says how to get it up.
-    pub(crate) async fn running(&self, target: &Target) -> Result<(Client, ProjectView), CliError> {
-        match self.observe(target).await? {
-            Observed { client: Some(client), view: Some(view) } => Ok((client, view)),
-            Observed { .. } => {
-                Err(CliError::new("not-running", format!("{} is not up", target.name)).hint("`envctl up -d` starts it"))
-            }
-        }
-    }
-
-    /// The control socket.
-    pub(crate) fn socket(&self) -> Result<PathBuf, CliError> {
-        self.places()?.socket().map_err(|error| CliError::new("io", format!("cannot {}", chain(&error))))
-    }
-
-    /// Arguments with which a daemon of this session serves in the foreground.
-    pub(crate) fn serve_in_foreground(&self) -> Result<ExitCode, CliError> {
-        Ok(serve::heart_main(launch::foreground_arguments(&self.places()?, &std::env::current_exe()?)))
     }
 }
 
@@ -445,15 +251,6 @@ pub(crate) fn check_units<'a>(typed: &[String], units: impl Iterator<Item = &'a 
         None => format!("the units are: {all}"),
     };
     Err(CliError::new("not-found", format!("no unit is called `{unknown}`")).hint(hint))
-}
-
-/// The one project that is asked about, if the daemon knows it.
-async fn view_of(client: &Client, question: Ps) -> Result<Option<ProjectView>, ClientError> {
-    match client.request(question).await {
-        Ok(reply) => Ok(reply.projects.into_iter().next()),
-        Err(ClientError::Refused(refusal)) if refusal.code == "not-found" => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn did_you_mean(name: &str) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,8 +12,14 @@ use crate::harness::{Project, TestEnvironment, cannot_run, is_root, proc, until}
 
 const STATE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Where cgroup v2 is, and what it can hold there for root.
-fn cgroup2() -> Option<(PathBuf, BTreeSet<String>)> {
+/// Where cgroup v2 is, and what it can hold there for root. Looked up once: two tests that try to make the same directory at
+/// the same moment would take it for a cgroup that cannot be written.
+fn cgroup2() -> Option<&'static (PathBuf, BTreeSet<String>)> {
+    static FOUND: LazyLock<Option<(PathBuf, BTreeSet<String>)>> = LazyLock::new(find_cgroup2);
+    FOUND.as_ref()
+}
+
+fn find_cgroup2() -> Option<(PathBuf, BTreeSet<String>)> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
     let mount = PathBuf::from(line.split(' ').nth(4)?);
@@ -149,7 +156,7 @@ fn a18_a_limit_over_the_machines_own_fails_the_start_with_its_step_and_leaves_no
     let children = fs::read_to_string(format!("/proc/{heart}/task/{heart}/children")).expect("heart's children");
     assert_eq!(children.split_whitespace().count(), 1, "only the daemon: {children}");
     if let Some((mount, _)) = cgroup2().filter(|_| is_root()) {
-        let dirs = fs::read_dir(&mount).expect("cgroups").flatten().map(|entry| entry.path());
+        let dirs = fs::read_dir(mount).expect("cgroups").flatten().map(|entry| entry.path());
         let ours = format!("envctl-{heart}-");
         let ours = dirs.filter(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&ours)));
         assert_eq!(ours.flat_map(|dir| lives_in(&dir)).count(), 0);

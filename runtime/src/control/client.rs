@@ -8,29 +8,29 @@
 //! connection up, the socket fills, and the daemon sees a slow client. So whoever waits for a reply and holds a
 //! subscription reads both, or drops one. A client never starts a daemon: that is `session::launch`.
 
-use std::collections::HashMap;
+mod connect;
+mod waiting;
+
 use std::io;
 use std::marker::PhantomData;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
-use tokio_util::sync::CancellationToken;
+use tokio_util::codec::{FramedRead, FramedWrite};
 
-use super::frame::{self, KIND_END, KIND_ERROR, KIND_HELLO, KIND_ITEM, KIND_REPLY, WireError};
+use super::frame::{self, KIND_END, KIND_ERROR, KIND_ITEM, KIND_REPLY, WireError};
 use super::wire::{
     FRAME_INBOUND_MAX_BYTES, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, READ_ONLY_KINDS, Refusal, Request, Subscribe,
 };
+use connect::{check_socket, connect_until, greet};
+use waiting::{Forget, Waiter, Waiting, read_frames, write_frames};
 
 /// Frames waiting to be written. A client has a handful of questions open, never hundreds.
 const OUTBOX_MAX: usize = 32;
@@ -121,29 +121,6 @@ pub enum ClientError {
         source: io::Error,
     },
 }
-
-/// Who waits for which id.
-#[derive(Debug, Default)]
-struct Waiting {
-    table: Mutex<Table>,
-    /// Nothing more will come.
-    over: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    closed: bool,
-    by_id: HashMap<u64, Waiter>,
-}
-
-#[derive(Debug)]
-enum Waiter {
-    Reply(oneshot::Sender<Frame>),
-    Items(mpsc::Sender<Frame>),
-}
-
-type Reading<S> = FramedRead<ReadHalf<S>, LengthDelimitedCodec>;
-type Writing<S> = FramedWrite<WriteHalf<S>, LengthDelimitedCodec>;
 
 // === impl Client ===
 
@@ -324,117 +301,6 @@ impl<T> Drop for Subscription<T> {
     }
 }
 
-// === impl Waiting ===
-
-impl Waiting {
-    fn add(&self, id: u64, waiter: Waiter) -> Result<(), ClientError> {
-        let mut table = self.lock();
-        if table.closed {
-            return Err(ClientError::Lost);
-        }
-        table.by_id.insert(id, waiter);
-        Ok(())
-    }
-
-    fn take(&self, id: u64) -> Option<Waiter> {
-        self.lock().by_id.remove(&id)
-    }
-
-    /// Everybody waiting learns that nothing more will come.
-    fn close(&self) {
-        let mut table = self.lock();
-        table.closed = true;
-        table.by_id.clear();
-        self.over.cancel();
-    }
-
-    /// Who gets a frame: a reply's waiter and an ended stream leave the table.
-    fn addressee(&self, frame: &Frame) -> Option<Waiter> {
-        let mut table = self.lock();
-        match table.by_id.get(&frame.id)? {
-            Waiter::Items(items) if frame.kind == KIND_ITEM => Some(Waiter::Items(items.clone())),
-            Waiter::Items(_) | Waiter::Reply(_) => table.by_id.remove(&frame.id),
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Forget<'a> {
-    id: u64,
-    waiting: &'a Waiting,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.waiting.take(self.id);
-    }
-}
-
-// === the two tasks ===
-
-async fn write_frames<S: AsyncWrite>(mut writing: Writing<S>, mut queued: mpsc::Receiver<Bytes>) {
-    while let Some(bytes) = queued.recv().await {
-        if writing.send(bytes).await.is_err() {
-            // The reader sees the same end and tells everybody.
-            return;
-        }
-    }
-}
-
-async fn read_frames<S: AsyncRead>(mut reading: Reading<S>, waiting: Arc<Waiting>) {
-    // An abort of this task must not leave anybody waiting either.
-    let closing = Closing(&waiting);
-    while let Some(Ok(bytes)) = reading.next().await {
-        let Ok(frame) = frame::decode_frame(&bytes) else { break };
-        match waiting.addressee(&frame) {
-            Some(Waiter::Reply(answer)) => drop(answer.send(frame)),
-            Some(Waiter::Items(items)) => drop(items.send(frame).await),
-            // A subscription dropped a moment ago, or a newer daemon's idea: not ours to judge.
-            None => {}
-        }
-    }
-    drop(closing);
-}
-
-struct Closing<'a>(&'a Waiting);
-
-impl Drop for Closing<'_> {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-// === greeting ===
-
-async fn greet<S>(reading: &mut Reading<S>, writing: &mut Writing<S>) -> Result<Hello, ClientError>
-where
-    S: AsyncRead + AsyncWrite,
-{
-    let ours = Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL_MAX,
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        session: String::new(),
-        capabilities: Vec::new(),
-    };
-    let bytes = frame::encode(0, KIND_HELLO, &ours)?;
-    writing.send(bytes).await.map_err(|_| ClientError::Lost)?;
-    let Some(Ok(bytes)) = reading.next().await else { return Err(ClientError::Lost) };
-    let answer = frame::decode_frame(&bytes)?;
-    if answer.kind == KIND_ERROR {
-        return Err(refusal(&answer));
-    }
-    let theirs: Hello = frame::decode_body(&answer)?;
-    if theirs.protocol_min > PROTOCOL_MAX || theirs.protocol_max < PROTOCOL_MIN {
-        let (daemon_min, daemon_max) = (theirs.protocol_min, theirs.protocol_max);
-        return Err(ClientError::Version { daemon: theirs.build, daemon_min, daemon_max });
-    }
-    Ok(theirs)
-}
-
 fn refusal(frame: &Frame) -> ClientError {
     if frame.kind != KIND_ERROR {
         let detail = "not an answer to this question".to_owned();
@@ -443,47 +309,6 @@ fn refusal(frame: &Frame) -> ClientError {
     match frame::decode_body::<Refusal>(frame) {
         Ok(refusal) => ClientError::Refused(refusal),
         Err(error) => ClientError::Wire(error),
-    }
-}
-
-// === the socket ===
-
-fn check_socket(socket: &Path, uid: u32) -> Result<(), ClientError> {
-    let untrusted = |why: String| ClientError::Untrusted { path: socket.to_owned(), why };
-    let found = match std::fs::symlink_metadata(socket) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ClientError::NotRunning { socket: socket.to_owned() });
-        }
-        Err(source) => return Err(ClientError::Io { path: socket.to_owned(), source }),
-    };
-    if !found.file_type().is_socket() {
-        return Err(untrusted("it is not a socket".to_owned()));
-    }
-    if found.uid() != uid {
-        return Err(untrusted(format!("it belongs to uid {}", found.uid())));
-    }
-    Ok(())
-}
-
-async fn connect_until(socket: &Path, until: Instant) -> Result<UnixStream, ClientError> {
-    loop {
-        match UnixStream::connect(socket).await {
-            Ok(stream) => return Ok(stream),
-            // The queue of connections is full: whoever listens does not accept (unix(7)).
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if Instant::now() >= until {
-                    return Err(ClientError::Hung { pid: None });
-                }
-                tokio::time::sleep(CONNECT_RETRY).await;
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
-                return Err(ClientError::NotRunning { socket: socket.to_owned() });
-            }
-            // It died with us in its queue.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(ClientError::Lost),
-            Err(source) => return Err(ClientError::Io { path: socket.to_owned(), source }),
-        }
     }
 }
 

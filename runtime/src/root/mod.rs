@@ -9,7 +9,11 @@
 //! The root finds projects, counts who is there, and ends the session in order. It decides nothing about units.
 
 mod actor;
+mod ending;
+mod handle;
+mod recovery;
 mod shares;
 
-pub use actor::{Escaped, Life, Parts, Project, Root, RootArgs, RootMessage};
-pub(crate) use actor::{load, shutting_down};
+pub(crate) use handle::shutting_down;
+pub use handle::{Escaped, Life, Parts, Project, Root, RootArgs, RootMessage};
+pub(crate) use recovery::load;

@@ -18,7 +18,9 @@ use envctl_supervisors::Name;
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::sync::{oneshot, watch};
 
-use super::actor::{Project, Root, RootMessage, State, load, shutting_down};
+use super::actor::State;
+use super::handle::{Project, Root, RootMessage, shutting_down};
+use super::recovery::load;
 use crate::control::handlers::ask;
 use crate::control::view::ProjectView;
 use crate::control::wire::Refusal;

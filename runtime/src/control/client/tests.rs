@@ -1,7 +1,9 @@
+use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::DuplexStream;
-use tokio_util::codec::Framed;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::*;
+use crate::control::frame::KIND_HELLO;
 use crate::control::view::{ProjectState, ProjectView};
 use crate::control::wire::{Accepted, Kill, ProjectRef, WatchProject};
 
