@@ -11,9 +11,11 @@ use nix::libc::SIGKILL;
 use tokio::io::unix::AsyncFd;
 
 use super::command::Command;
+use super::end::gone;
 use super::heart::wire::{Ending, Key, Reach};
+use super::identity::Identity;
 use super::sys::{child, pipe};
-use super::table::{Order, Processes, Role, Scope, Tag};
+use super::table::{Care, Order, Processes, Role, Scope, Tag};
 use crate::probe::check::{ExecFuture, ExecOutcome, ExecRunner};
 use crate::probe::spec::FAILURE_MAX_BYTES;
 
@@ -36,6 +38,8 @@ pub struct Runner {
 struct Running<'a> {
     processes: &'a Processes,
     key: Option<Key>,
+    /// Goes last: what is released by then is not discarded.
+    care: Option<Care>,
     fifo: PathBuf,
 }
 
@@ -47,6 +51,15 @@ impl Runner {
         Arc::new(Self { processes, tag, dir, count: Arc::default() })
     }
 
+    /// Kills what still runs of this life, whoever waits for it, and waits until it is gone.
+    pub async fn end(&self) {
+        // Most units are never asked anything by a command.
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let left = self.processes.end_helpers(self.tag.clone()).await;
+            gone(left.into_iter().filter_map(Identity::of).collect(), KILLED_WITHIN).await;
+        }
+    }
+
     async fn run_to_end(&self, command: Command, timeout: Duration) -> Result<ExecOutcome, String> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let Tag { unit, incarnation, .. } = &self.tag;
@@ -54,25 +67,26 @@ impl Runner {
         // One of this name was left by a daemon that was killed in the middle of a command; nobody opens it again.
         let _ = std::fs::remove_file(&fifo);
         pipe::mkfifo(&fifo).map_err(|error| format!("make {}: {error}", fifo.display()))?;
-        let mut running = Running { processes: &self.processes, key: None, fifo: fifo.clone() };
+        let mut running = Running { processes: &self.processes, key: None, care: None, fifo: fifo.clone() };
         let reader = pipe::open_fifo(&fifo).map_err(|error| format!("open {}: {error}", fifo.display()))?;
         // Orphans with this envelope are the unit's, which lives on: a command takes its own group along and nothing else.
         let ending = Ending { reach: Reach::Group, with_daemon: None };
         let command = Arc::new(command);
         let order = Order { tag: self.tag.clone(), command, out: fifo.clone(), err: fifo, ending };
-        let mut spawned = self.processes.spawn(order).await.map_err(|error| error.to_string())?;
-        running.key = Some(spawned.key);
+        let spawned = self.processes.spawn(order).await.map_err(|error| error.to_string())?;
+        (running.key, running.care) = (Some(spawned.key), Some(spawned.care));
+        let mut exit = spawned.exit;
         let mut tail = Tail::new(reader).map_err(|error| error.to_string())?;
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
         let exit = loop {
             tokio::select! {
                 biased;
-                exit = &mut spawned.exit => break exit.map_err(|_| "the process table is gone".to_owned())?,
+                exit = &mut exit => break exit.map_err(|_| "the process table is gone".to_owned())?,
                 () = &mut deadline => {
                     running.kill();
                     // Reaped as soon as it is gone; its verdict is the timeout either way.
-                    let _ = tokio::time::timeout(KILLED_WITHIN, &mut spawned.exit).await;
+                    let _ = tokio::time::timeout(KILLED_WITHIN, &mut exit).await;
                     return Err(format!("no end within {timeout:?}"));
                 }
                 read = tail.fill() => read.map_err(|error| error.to_string())?,

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::command::{Command, Limits, RunAs};
-use super::end::Proof;
+use super::end::{Proof, gone};
 use super::exec::Runner;
 use super::heart::run::in_thread;
 use super::heart::wire::Ending;
@@ -21,7 +21,7 @@ use super::life::{Manners, Stage, live, sweep};
 use super::stop::StopPlan;
 use super::sys::pipe;
 use super::sys::terminal::WindowSize;
-use super::table::{Order, Processes, Role, Scope, Spawned, Tag};
+use super::table::{HeldProcess, Order, Processes, Role, Scope, Spawned, Tag};
 use super::typing::Sent;
 use crate::probe::check::ExecRunner;
 
@@ -74,6 +74,20 @@ impl Bench {
 
     async fn sh(&self, incarnation: u32, line: &str) -> Spawned {
         self.processes.spawn(self.order(incarnation, shell(line, self.dir.path()))).await.unwrap()
+    }
+
+    /// What the table holds, as soon as it is so.
+    async fn held(&self, is_so: impl Fn(&[HeldProcess]) -> bool) -> Vec<HeldProcess> {
+        let look = async {
+            loop {
+                let held = self.processes.list().await;
+                if is_so(&held) {
+                    return held;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, look).await.expect("it comes to that")
     }
 
     async fn exit(&self, spawned: &mut Spawned) -> ExitReason {
@@ -216,6 +230,46 @@ async fn g01_a_command_that_does_not_end_in_time_is_killed() {
     assert_eq!(bench.processes.list().await, []);
     let left = std::fs::read_dir(bench.dir.path()).unwrap().count();
     assert_eq!(left, 2, "its FIFO was left behind");
+}
+
+/// It is there, and its asker goes before it looks.
+#[tokio::test]
+async fn a_command_whose_asker_has_gone_before_it_heard_of_it_is_ended() {
+    let bench = Bench::new().await;
+    let tag = Tag { role: Role::Probe, ..tag(1) };
+    let order = Order { tag, ..bench.order(1, shell("exec sleep 1000", bench.dir.path())) };
+    let mut asked = Box::pin(bench.processes.spawn(order));
+    assert!(futures::poll!(&mut asked).is_pending());
+    let probe = bench.held(|held| held.len() == 1).await.remove(0);
+    let probe = Identity::of(probe.pid).expect("it lives");
+    drop(asked);
+    bench.held(<[HeldProcess]>::is_empty).await;
+    assert_eq!(gone(vec![probe], SOON).await, []);
+}
+
+#[tokio::test]
+async fn with_a_life_ends_what_serves_it_whoever_waits_for_that() {
+    let bench = Bench::new().await;
+    let runner = Runner::new(bench.processes.clone(), tag(1), bench.dir.path().to_owned()).with_role(Role::Probe);
+    let other = Runner::new(bench.processes.clone(), tag(2), bench.dir.path().to_owned()).with_role(Role::Probe);
+    let mut asking = tokio::task::JoinSet::new();
+    for (runner, word) in [(runner.clone(), "mine"), (other, "other")] {
+        pipe::mkfifo(&bench.fifo(word)).unwrap();
+        let command = shell(&format!("sleep 1000 & echo $! > {word}; wait"), bench.dir.path());
+        asking.spawn(async move { runner.run(command, SOON).await.map(|outcome| outcome.exit) });
+    }
+    let grandchildren = [bench.word("mine").await, bench.word("other").await];
+    let alive = |pid: &&String| Identity::of(pid.parse().unwrap()).is_some_and(|process| process.open().is_some());
+    assert_eq!(grandchildren.iter().filter(alive).count(), 2);
+    let mine = bench.held(|held| held.len() == 2).await.into_iter().find(|held| held.tag.incarnation == 1);
+    let mine = Identity::of(mine.unwrap().pid).expect("it lives");
+    timeout(SOON, runner.end()).await.expect("it ends");
+    let killed = ExitReason::Signal { number: nix::libc::SIGKILL, core: false };
+    assert_eq!(asking.join_next().await.unwrap().unwrap(), Ok(killed));
+    assert_eq!(gone(vec![mine], SOON).await, []);
+    assert_eq!(bench.held(|held| held.len() == 1).await[0].tag.incarnation, 2);
+    asking.shutdown().await;
+    bench.held(<[HeldProcess]>::is_empty).await;
 }
 
 #[tokio::test]

@@ -285,14 +285,22 @@ async fn run_life<K: Kind>(args: Arc<UnitArgs>, kind: K, stage: watch::Receiver<
     };
     let (running, edges, spawned) = match begun {
         Ok(begun) => begun,
-        Err(error) => return drop(myself.cast(UnitMessage::SpawnFailed(error))),
+        Err(error) => {
+            // Its preparation may have been broken off.
+            args.runner.end().await;
+            return drop(myself.cast(UnitMessage::SpawnFailed(error)));
+        }
     };
     let (key, pid, hold) = (spawned.key, spawned.pid, spawned.hold.clone());
     if hold != Hold::default() {
         (args.report)(UnitReport::Unheld(hold.missing));
     }
     let _ = myself.cast(UnitMessage::Spawned(pid, key, Box::new(running)));
-    let ended = live(&args.processes, spawned, manners, stage).await;
+    let ended = live(&args.processes, spawned, manners, stage.clone()).await;
+    if *stage.borrow() >= Stage::Ask {
+        // A successor of one that crashed waits for nobody; they have been killed with it.
+        args.runner.end().await;
+    }
     if let Err(error) = args.log.drain(DRAIN_WITHIN).await {
         tracing::warn!(unit = %args.tag.unit, %error, "the last output may be stored late");
     }

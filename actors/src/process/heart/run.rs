@@ -246,7 +246,7 @@ impl Heart {
     }
 
     fn on_connection(&mut self) -> io::Result<Flow> {
-        let alive = self.read_orders();
+        let alive = self.carry_out_orders();
         if !matches!(alive, Ok(true)) {
             if let Err(error) = alive {
                 tracing::warn!(%error, "the connection to the daemon failed");
@@ -259,18 +259,22 @@ impl Heart {
         Ok(Flow::Go)
     }
 
-    fn read_orders(&mut self) -> io::Result<bool> {
+    /// Carries out all that the daemon has said, also if it has gone since: what it killed at last must not live on because
+    /// nobody read of it. `false`: it has gone.
+    fn carry_out_orders(&mut self) -> io::Result<bool> {
         let Some(connection) = &mut self.connection else { return Ok(false) };
-        connection.flush()?;
-        let alive = connection.fill()?;
+        // That nothing more can be said to it hinders no order of it.
+        let flushed = connection.flush();
+        let alive = connection.fill();
         let mut orders = Vec::new();
         while let Some(order) = connection.take().map_err(io::Error::other)? {
             orders.push(order);
         }
+        let mut result = flushed;
         for order in orders {
-            self.carry_out(order)?;
+            result = result.and(self.carry_out(order));
         }
-        Ok(alive)
+        result.and(alive)
     }
 
     fn carry_out(&mut self, order: ToHeart) -> io::Result<()> {
@@ -383,6 +387,10 @@ impl Heart {
 
     fn on_daemon(&mut self) -> io::Result<Flow> {
         let now = now() - self.started;
+        // Its end may be heard of before its last words.
+        if let Err(error) = self.carry_out_orders() {
+            tracing::warn!(%error, "the daemon's last orders failed");
+        }
         if let Some(pidfd) = self.process.as_ref().and_then(|process| process.keeper.pidfd()) {
             self.forget(pidfd)?;
         }
@@ -466,8 +474,9 @@ impl Heart {
         let Some(connection) = self.connection.as_mut().filter(|_| !self.silent) else { return Ok(()) };
         if let Err(error) = connection.send(message) {
             tracing::warn!(%error, "the daemon cannot be told");
-            self.disconnect();
-            return Ok(());
+            // What it has said itself is still to be read: then the connection says that it has gone.
+            self.silent = true;
+            connection.forget_unsent();
         }
         self.update_interest()
     }
@@ -503,3 +512,6 @@ impl Heart {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,8 @@ pub enum Message {
     Release(Key),
     /// Nobody looks after it: kill its group and let heart reap it.
     Discard(Key),
+    /// Kill what serves a life of a unit; answers with those that were still alive.
+    EndHelpers(Tag, RpcReplyPort<Vec<u32>>),
     /// Find what belongs to units.
     Scan(Proof, RpcReplyPort<Vec<Identity>>),
     /// Take the next scan.
@@ -226,6 +228,12 @@ impl Processes {
     /// Kills the group of a process that nobody looks after, and lets heart reap it.
     pub fn discard(&self, key: Key) {
         let _ = self.actor.cast(Message::Discard(key));
+    }
+
+    /// Kills the steps and probes of a life, whoever asked for them. Gives those that were still alive; none of their numbers is
+    /// given to anybody else before they are released.
+    pub async fn end_helpers(&self, life: Tag) -> Vec<u32> {
+        self.ask(|reply| Message::EndHelpers(life, reply)).await.unwrap_or_default()
     }
 
     /// The living processes that belong to what the proof describes.

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::care::Cared;
+use super::care::{Cared, Discarded};
 use super::frames::{Outlet, read_frames};
 use super::gone::Gone;
 use super::{HeldProcess, Message, Order, Role, Scope, Spawned, Stray, Tag};
@@ -36,6 +36,7 @@ pub struct TableActor;
 pub struct State {
     /// Stands first, so that nobody hears of a dropped entry before this says why.
     gone: Gone,
+    myself: ActorRef<Message>,
     to_heart: Outlet,
     heart_pid: Option<u32>,
     heart_said: HeartSaid,
@@ -73,6 +74,8 @@ struct Starting {
     tag: Tag,
     command: Arc<Command>,
     reply: RpcReplyPort<Result<Spawned, SpawnError>>,
+    /// Its unit has ended while it is being made.
+    is_unwanted: bool,
 }
 
 #[derive(Debug)]
@@ -99,9 +102,10 @@ impl Actor for TableActor {
         let (to_heart, writing) = Outlet::new(write, gone.known());
         let mut tasks = JoinSet::new();
         tasks.spawn(writing);
-        tasks.spawn(read_frames(read, myself));
+        tasks.spawn(read_frames(read, myself.clone()));
         Ok(State {
             gone,
+            myself,
             to_heart,
             heart_pid: None,
             heart_said: HeartSaid::default(),
@@ -149,6 +153,7 @@ impl Actor for TableActor {
             Message::Resize(tag, size, reply) => drop(reply.send(state.resize(&tag, size))),
             Message::Release(key) => state.release(key),
             Message::Discard(key) => state.discard(key),
+            Message::EndHelpers(tag, reply) => drop(reply.send(state.end_helpers(&tag))),
             Message::Scan(mut proof, reply) => {
                 state.add_terminal(&mut proof);
                 if state.scans.push(proof, reply) {
@@ -195,7 +200,7 @@ impl State {
             Ok(order) if order.tty.is_some() && !self.terminals => drop(reply.send(Err(spawn::no_terminals().into()))),
             Ok(mut order) => {
                 order.ending = ending;
-                self.starting.insert(key, Starting { tag, command, reply });
+                self.starting.insert(key, Starting { tag, command, reply, is_unwanted: false });
                 if let Err(message) = self.send(&ToHeart::Spawn(Box::new(order)))
                     && let Some(starting) = self.starting.remove(&key)
                 {
@@ -302,6 +307,18 @@ impl State {
         self.release(key);
     }
 
+    /// Kills what serves a life that has ended. Gives those that were still alive.
+    fn end_helpers(&mut self, life: &Tag) -> Vec<u32> {
+        let serves = |tag: &Tag| tag.role != Role::Main && tag.is_of_life(life);
+        self.starting.values_mut().filter(|starting| serves(&starting.tag)).for_each(|it| it.is_unwanted = true);
+        let mine = self.entries.iter().filter(|(_, entry)| serves(&entry.tag) && entry.exit.is_none());
+        let found: Vec<(Key, u32)> = mine.map(|(key, entry)| (*key, entry.pid)).collect();
+        for (key, _) in &found {
+            self.order(&ToHeart::Signal { key: *key, signal: nix::libc::SIGKILL, group: true });
+        }
+        found.into_iter().map(|(_, pid)| pid).collect()
+    }
+
     fn list(&self) -> Vec<HeldProcess> {
         let held = |(key, entry): (&Key, &Entry)| HeldProcess {
             key: *key,
@@ -379,15 +396,17 @@ impl State {
         let Some(starting) = self.starting.remove(&key) else { return };
         let hold = hold.unwrap_or_else(|| unheard(&starting.command));
         let (waiting, exit) = oneshot::channel();
-        let helper = starting.tag.role != Role::Main;
+        // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
+        let is_helper = starting.tag.role != Role::Main;
+        let after = is_helper.then(|| Discarded { table: self.myself.clone(), key });
         let (tag, alone, waiting, mut cared) = (starting.tag, false, Some(waiting), Cared::default());
-        let care = cared.hand_over();
+        let care = cared.hand_over_until(after);
         let entry = Entry { tag, pid, adopted: None, exit: None, hold: hold.clone(), alone, cared, waiting, terminal };
         self.entries.insert(key, entry);
-        // Who asked for a main process and is gone attaches again by tag; a step or a probe is of no use to anybody else.
-        if starting.reply.send(Ok(Spawned { key, pid, hold, exit, adopted: None, care })).is_err() && helper {
-            self.discard(key);
+        if starting.is_unwanted {
+            return self.discard(key);
         }
+        let _ = starting.reply.send(Ok(Spawned { key, pid, hold, exit, adopted: None, care }));
     }
 
     fn exited(&mut self, key: Key, status: WaitStatus, (oom, alone): (bool, bool)) {

@@ -31,6 +31,13 @@ pub enum Role {
 
 // === impl Tag ===
 
+impl Tag {
+    /// Whether it is of the same life of the same unit.
+    pub(super) fn is_of_life(&self, other: &Self) -> bool {
+        (self.incarnation, &self.unit, &self.project) == (other.incarnation, &other.unit, &other.project)
+    }
+}
+
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let role = match self.role {
