@@ -8,6 +8,8 @@ use std::time::Duration;
 use envctl_supervisors::Name;
 use envctl_supervisors::reason::{ExitReason, StartError};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe::OpenOptions;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -99,11 +101,13 @@ impl Bench {
         Manners { plan: StopPlan::signal(nix::libc::SIGTERM, Duration::from_secs(5)), proof, hooks: None }
     }
 
-    /// A file that a process makes when it is ready: waited for through the directory's watch-free way, a FIFO.
+    /// A line that a process writes into a FIFO when it is ready.
     async fn word(&self, name: &str) -> String {
-        let path = self.fifo(name);
-        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path));
-        timeout(SOON, read).await.expect("a word is said").unwrap().unwrap().trim().to_owned()
+        // Both ends, so that nobody waits for the other to open it, and no thread in open(2) that no deadline ends.
+        let fifo = OpenOptions::new().read_write(true).open_receiver(self.fifo(name)).unwrap();
+        let mut line = String::new();
+        timeout(SOON, BufReader::new(fifo).read_line(&mut line)).await.expect("a word is said").unwrap();
+        line.trim().to_owned()
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -60,10 +61,13 @@ impl Background {
         self.pid.as_raw().unsigned_abs()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal. One that has just ended needs none: whoever waits for it judges how it ended.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.status.is_none() {
-            kill(self.pid, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.command));
+            match kill(self.pid, signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => panic!("cannot signal {}: {error}", self.command),
+            }
         }
     }
 
