@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::path::PathBuf;
 
+use envctl_actors::process::identity::Identity;
+
 use super::*;
 use crate::control::view::{EventView, ExitView, ProjectView, UnitState, UnitView};
 use crate::control::wire::{Kill, ProjectRef, Ps, Up, WatchProject};
@@ -109,8 +111,9 @@ fn put(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
+/// What has ended is no more alive while it waits to be reaped.
 fn alive(pid: Option<u32>) -> bool {
-    pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    pid.is_some_and(|pid| Identity::of(pid).is_some())
 }
 
 /// Runs a test with a directory that outlives everything of it: a session whose directories vanish makes them anew.
