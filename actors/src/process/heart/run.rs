@@ -476,7 +476,7 @@ impl Heart {
             tracing::warn!(%error, "the daemon cannot be told");
             // What it has said itself is still to be read: then the connection says that it has gone.
             self.silent = true;
-            connection.forget_unsent();
+            connection.say_no_more();
         }
         self.update_interest()
     }

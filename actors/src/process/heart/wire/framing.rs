@@ -1,6 +1,7 @@
 //! How a message becomes bytes and bytes a message: a length before each.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use serde::Serialize;
@@ -139,9 +140,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives up what is kept: nobody is there to take it.
-    pub fn forget_unsent(&mut self) {
+    /// Gives up what is kept. The other side, should it live, sees that nothing more comes.
+    pub fn say_no_more(&mut self) {
         self.outbox.clear();
+        // One that is gone already is no loss.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Whether something waits to be sent.
