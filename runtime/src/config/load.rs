@@ -116,7 +116,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, ReadError> {
 // === impl Loaded ===
 
 impl Loaded {
-    /// Every value that is in effect, with its origin: made when asked for, it is a third of the work of loading.
+    /// Every value that is in effect, with its origin: made when asked for, for it costs almost as much as loading.
     pub fn effective(&self) -> Vec<EffectiveValue> {
         show::effective(&self.files, &self.tree, &self.spec)
     }

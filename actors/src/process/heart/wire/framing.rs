@@ -98,15 +98,13 @@ impl Connection {
 
     /// Reads what is there. `false`: the other side is gone.
     ///
-    /// Who goes with something unread resets the connection, which is told once and before what it has written (unix(7),
-    /// `unix_stream_read_generic` of the kernel): that comes all the same.
+    /// Who goes with something unread resets the connection: told after all that it has written, an end like another.
     pub fn fill(&mut self) -> io::Result<bool> {
         let mut buffer = [0; READ_BYTES];
-        let mut is_reset = false;
         loop {
             match self.stream.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !is_reset => is_reset = true,
                 Ok(0) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
                 Ok(count) => self.inbox.feed(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
